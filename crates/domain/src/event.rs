@@ -1,0 +1,110 @@
+//! The one enum of what tenants see: written to the outbox with the change it reports (EV-1).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{MessageId, WaMessageId};
+use crate::jid::Jid;
+use crate::message::{Content, Failure, MessageState};
+use crate::session::{LinkChallenge, LinkState, SessionName};
+use crate::time::Timestamp;
+
+/// Something that happened to a tenant's session or message.
+///
+/// In JSON it is `{"type": "message.status", "data": {…}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Event {
+    /// A session was created.
+    #[serde(rename = "session.created")]
+    SessionCreated { session: SessionName },
+    /// A session's link state changed. Sent for every change, beside the more specific events.
+    #[serde(rename = "session.status")]
+    SessionStatus { session: SessionName, status: LinkState },
+    /// A QR code waits to be scanned; each rotation sends another. Show the newest.
+    #[serde(rename = "session.qr")]
+    SessionQr { session: SessionName, challenge: LinkChallenge },
+    /// A pairing code waits to be entered on the phone.
+    #[serde(rename = "session.pairing_code")]
+    SessionPairingCode { session: SessionName, challenge: LinkChallenge },
+    /// The session is linked and connected.
+    #[serde(rename = "session.connected")]
+    SessionConnected {
+        session: SessionName,
+        #[serde(rename = "phoneNumber")]
+        phone_number: Option<String>,
+    },
+    /// The connection ended; `reason` says why, `LinkState` says whether it will be tried again.
+    #[serde(rename = "session.disconnected")]
+    SessionDisconnected { session: SessionName, reason: String },
+    /// The device is no longer linked; its keys are gone or worthless. Link again.
+    #[serde(rename = "session.logged_out")]
+    SessionLoggedOut { session: SessionName, reason: String },
+    /// A session was deleted.
+    #[serde(rename = "session.deleted")]
+    SessionDeleted { session: SessionName },
+    /// A message came in, or was written on the owner's own phone (`fromMe`).
+    #[serde(rename = "message.received")]
+    MessageReceived(Box<MessageReceived>),
+    /// An outbound message was accepted.
+    #[serde(rename = "message.queued")]
+    MessageQueued { session: SessionName, message: MessageId, chat: Jid },
+    /// An outbound message's state moved.
+    #[serde(rename = "message.status")]
+    MessageStatus {
+        session: SessionName,
+        message: MessageId,
+        chat: Jid,
+        status: MessageState,
+        at: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        failure: Option<Failure>,
+    },
+}
+
+/// The body of [`Event::MessageReceived`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageReceived {
+    pub session: SessionName,
+    pub message: MessageId,
+    pub wa_message_id: WaMessageId,
+    pub chat: Jid,
+    pub sender: Jid,
+    pub from_me: bool,
+    pub push_name: Option<String>,
+    pub content: Content,
+    pub at: Timestamp,
+}
+
+impl Event {
+    /// The event's name, as filters and webhooks use it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SessionCreated { .. } => "session.created",
+            Self::SessionStatus { .. } => "session.status",
+            Self::SessionQr { .. } => "session.qr",
+            Self::SessionPairingCode { .. } => "session.pairing_code",
+            Self::SessionConnected { .. } => "session.connected",
+            Self::SessionDisconnected { .. } => "session.disconnected",
+            Self::SessionLoggedOut { .. } => "session.logged_out",
+            Self::SessionDeleted { .. } => "session.deleted",
+            Self::MessageReceived(_) => "message.received",
+            Self::MessageQueued { .. } => "message.queued",
+            Self::MessageStatus { .. } => "message.status",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_the_tag() {
+        let event = Event::SessionCreated { session: SessionName::parse("a").unwrap() };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["type"], event.name());
+        assert_eq!(json["data"]["session"], "a");
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+}

@@ -1,0 +1,13 @@
+//! A simulated WhatsApp network.
+//!
+//! Bytes become stanzas in [`noise`], [`frame`] and [`codec`]; what a
+//! stanza means is decided by a pure state machine. Nothing here knows wagate: the crate stands on
+//! the other side of the wire and serves any client that speaks the protocol.
+
+pub mod certificates;
+pub mod clock;
+pub mod codec;
+pub mod frame;
+pub mod jid;
+pub mod node;
+pub mod noise;

@@ -1,0 +1,248 @@
+//! What crossed the network, in order: stanzas, connections, screens, prekeys, faults.
+//!
+//! The evidence for the checkers ([`crate::check`]) and for whoever debugs a client. A bounded ring in
+//! memory, and every entry as a JSON line to a writer where one is set. The world records at its choke
+//! points; phones note what their screens show. Never a key or a plaintext that a phone did not show.
+
+mod marks;
+
+pub use marks::{CipherMark, StanzaEntry};
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::Write;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::faults::{Direction, Party};
+use crate::node::Node;
+use crate::world::{ConnId, Millis};
+
+/// How much is kept, and of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TranscriptOptions {
+    /// Entries kept in memory; the oldest are forgotten.
+    pub capacity: usize,
+    /// Whether stanzas are kept printed as XML too. Costly at thousands of messages a second.
+    pub xml: bool,
+    /// Whether `iq`, presence and the like are recorded, or only what the checkers need.
+    pub everything: bool,
+}
+
+impl Default for TranscriptOptions {
+    fn default() -> Self {
+        Self { capacity: 50_000, xml: true, everything: true }
+    }
+}
+
+impl TranscriptOptions {
+    /// What the checkers need and nothing else, for load tests.
+    pub fn lean(capacity: usize) -> Self {
+        Self { capacity, xml: false, everything: false }
+    }
+}
+
+/// One line of the transcript.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Entry {
+    /// Counts up from 1 without gaps since the start or the last reset.
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch by the network's clock.
+    pub at: i64,
+    #[serde(flatten)]
+    pub note: Note,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Note {
+    /// A stanza came from a device or went to one.
+    Stanza(Box<StanzaEntry>),
+    /// A device logged in.
+    Connected { phone: String, device: u16, conn: u64 },
+    /// A connection of a linked device ended.
+    Disconnected { phone: String, device: u16, conn: u64 },
+    /// A companion was linked.
+    Linked { phone: String, device: u16 },
+    /// A companion was unlinked; what was queued for it is gone.
+    Unlinked { phone: String, device: u16 },
+    /// The network acknowledged a message and owes a copy to each of these devices.
+    Accepted { phone: String, device: u16, id: String, targets: Vec<Target> },
+    /// A phone shows a message: one that it got, or one that another device of its owner sent.
+    Shown(Box<Shown>),
+    /// A phone got a copy of a message that it shows already, and hid it.
+    Hidden { phone: String, from: String, id: String },
+    /// A phone could not decrypt a message and asked for it again.
+    Undecryptable { phone: String, from: String, id: String, error: String },
+    /// A one-time prekey of this device was handed to another one.
+    PrekeyGiven { phone: String, device: u16, key_id: u32, to_phone: String, to_device: u16 },
+    /// A fault was carried out on a stanza or a login.
+    Fault { rule: u64, action: String, phone: String, device: u16, id: Option<String> },
+    /// A device did what the protocol forbids.
+    ProtocolError { phone: String, device: u16, text: String },
+}
+
+/// A device that is owed a copy of a message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Target {
+    pub phone: String,
+    pub device: u16,
+}
+
+/// A message on a phone's screen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Shown {
+    /// Whose screen.
+    pub phone: String,
+    /// The chat, as the address that the phone shows it under.
+    pub chat: String,
+    /// The number of who wrote it; the phone's own for its owner's messages.
+    pub from: String,
+    /// The device that sent it.
+    pub from_device: u16,
+    pub id: String,
+    pub text: String,
+}
+
+/// The bounded record.
+pub struct Transcript {
+    options: TranscriptOptions,
+    entries: VecDeque<Entry>,
+    next_seq: u64,
+    writer: Option<Box<dyn Write + Send>>,
+    write_error: Option<String>,
+}
+
+impl Transcript {
+    pub fn new(options: TranscriptOptions) -> Self {
+        Self { options, entries: VecDeque::new(), next_seq: 1, writer: None, write_error: None }
+    }
+
+    /// Writes every further entry as a JSON line, too. After the first failure it writes no more and
+    /// [`write_error`](Self::write_error) tells why.
+    pub fn set_writer(&mut self, writer: Box<dyn Write + Send>) {
+        self.writer = Some(writer);
+        self.write_error = None;
+    }
+
+    /// Why the file is not complete.
+    pub fn write_error(&self) -> Option<&str> {
+        self.write_error.as_deref()
+    }
+
+    /// Records a stanza that crossed. To be called for what was really handled or sent.
+    pub fn record(&mut self, now: Millis, direction: Direction, who: &Party, node: &Node) {
+        if !self.options.everything && !matches!(node.tag.as_ref(), "message" | "receipt" | "ack") {
+            return;
+        }
+        let entry = StanzaEntry::of(direction, who, node, self.options.xml);
+        self.note(now, Note::Stanza(Box::new(entry)));
+    }
+
+    /// Records something else.
+    pub fn note(&mut self, now: Millis, note: Note) {
+        let entry = Entry { seq: self.next_seq, at: now, note };
+        self.next_seq += 1;
+        if let Some(writer) = &mut self.writer {
+            let written = serde_json::to_vec(&entry)
+                .map_err(std::io::Error::other)
+                .and_then(|mut line| {
+                    line.push(b'\n');
+                    writer.write_all(&line)
+                });
+            if let Err(error) = written {
+                self.write_error = Some(error.to_string());
+                self.writer = None;
+            }
+        }
+        if self.options.capacity == 0 {
+            return;
+        }
+        if self.entries.len() == self.options.capacity {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+    }
+
+    /// The entries after this number, oldest first. 0 means from the beginning.
+    pub fn entries(&self, after: u64) -> impl Iterator<Item = &Entry> + '_ {
+        let start = self.entries.partition_point(|entry| entry.seq <= after);
+        self.entries.range(start..)
+    }
+
+    /// The number of the newest entry, 0 if there was none.
+    pub fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// True as long as nothing was forgotten, so that the checkers see all that happened.
+    pub fn is_complete(&self) -> bool {
+        u64::try_from(self.entries.len()).is_ok_and(|kept| kept == self.last_seq())
+    }
+
+    /// The entries after this number as JSON lines, at most so many.
+    pub fn json_lines(&self, after: u64, limit: usize) -> String {
+        let mut lines = String::new();
+        for entry in self.entries(after).take(limit) {
+            if let Ok(line) = serde_json::to_string(entry) {
+                lines.push_str(&line);
+                lines.push('\n');
+            }
+        }
+        lines
+    }
+
+    /// Forgets everything and counts from 1 again.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.next_seq = 1;
+    }
+
+    /// Hands what was written to the operating system.
+    pub fn flush(&mut self) {
+        if let Some(writer) = &mut self.writer
+            && let Err(error) = writer.flush()
+        {
+            self.write_error = Some(error.to_string());
+            self.writer = None;
+        }
+    }
+}
+
+impl Default for Transcript {
+    fn default() -> Self {
+        Self::new(TranscriptOptions::default())
+    }
+}
+
+impl fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transcript")
+            .field("options", &self.options)
+            .field("kept", &self.entries.len())
+            .field("last_seq", &self.last_seq())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Note {
+    /// A device on its connection logged in.
+    pub fn connected(who: &Party, conn: ConnId) -> Self {
+        Self::Connected { phone: who.phone.clone(), device: who.device, conn }
+    }
+
+    /// A device's connection ended.
+    pub fn disconnected(who: &Party, conn: ConnId) -> Self {
+        Self::Disconnected { phone: who.phone.clone(), device: who.device, conn }
+    }
+
+    /// A device did what the protocol forbids.
+    pub fn protocol_error(who: &Party, text: impl Into<String>) -> Self {
+        Self::ProtocolError { phone: who.phone.clone(), device: who.device, text: text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
