@@ -15,8 +15,9 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::faults::{Direction, Party};
+use crate::faults::{Action, Direction, Party};
 use crate::node::Node;
+use crate::phone::{PhoneEvent, ScreenMessage};
 use crate::world::{ConnId, Millis};
 
 /// How much is kept, and of what.
@@ -75,11 +76,11 @@ pub enum Note {
     /// A phone got a copy of a message that it shows already, and hid it.
     Hidden { phone: String, from: String, id: String },
     /// A phone could not decrypt a message and asked for it again.
-    Undecryptable { phone: String, from: String, id: String, error: String },
+    Undecryptable { phone: String, from: String, from_device: u16, id: String, reason: String },
     /// A one-time prekey of this device was handed to another one.
     PrekeyGiven { phone: String, device: u16, key_id: u32, to_phone: String, to_device: u16 },
-    /// A fault was carried out on a stanza or a login.
-    Fault { rule: u64, action: String, phone: String, device: u16, id: Option<String> },
+    /// A fault was carried out on a login. Those on stanzas stand at the stanza.
+    LoginFault { phone: String, device: u16, action: String },
     /// A device did what the protocol forbids.
     ProtocolError { phone: String, device: u16, text: String },
 }
@@ -98,12 +99,28 @@ pub struct Shown {
     pub phone: String,
     /// The chat, as the address that the phone shows it under.
     pub chat: String,
-    /// The number of who wrote it; the phone's own for its owner's messages.
+    /// Who wrote it, without device.
     pub from: String,
     /// The device that sent it.
     pub from_device: u16,
+    pub from_me: bool,
     pub id: String,
-    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl Shown {
+    fn of(phone: String, message: &ScreenMessage) -> Self {
+        Self {
+            phone,
+            chat: message.chat.clone(),
+            from: message.from.clone(),
+            from_device: message.from_device,
+            from_me: message.from_me,
+            id: message.id.clone(),
+            text: message.text.clone(),
+        }
+    }
 }
 
 /// The bounded record.
@@ -132,13 +149,43 @@ impl Transcript {
         self.write_error.as_deref()
     }
 
-    /// Records a stanza that crossed. To be called for what was really handled or sent.
-    pub fn record(&mut self, now: Millis, direction: Direction, who: &Party, node: &Node) {
+    /// Records a stanza that crossed, or that a fault kept from crossing or changed.
+    pub fn record(
+        &mut self,
+        now: Millis,
+        direction: Direction,
+        who: &Party,
+        node: &Node,
+        fault: Option<&Action>,
+    ) {
         if !self.options.everything && !matches!(node.tag.as_ref(), "message" | "receipt" | "ack") {
             return;
         }
-        let entry = StanzaEntry::of(direction, who, node, self.options.xml);
+        let mut entry = StanzaEntry::of(direction, who, node, self.options.xml);
+        entry.fault = fault.map(|action| action.name().to_owned());
         self.note(now, Note::Stanza(Box::new(entry)));
+    }
+
+    /// Records what happened at the phone of this number, as far as the checkers need it.
+    pub fn note_phone(&mut self, now: Millis, phone: &str, event: &PhoneEvent) {
+        let phone = phone.to_owned();
+        let note = match event {
+            PhoneEvent::Shown { message, .. } => Note::Shown(Box::new(Shown::of(phone, message))),
+            PhoneEvent::ShownAgain { message, .. } => Note::Hidden {
+                phone,
+                from: message.from.clone(),
+                id: message.id.clone(),
+            },
+            PhoneEvent::Undecryptable { from, device, id, reason, .. } => Note::Undecryptable {
+                phone,
+                from: from.clone(),
+                from_device: *device,
+                id: id.clone(),
+                reason: reason.clone(),
+            },
+            _ => return,
+        };
+        self.note(now, note);
     }
 
     /// Records something else.
