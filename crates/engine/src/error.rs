@@ -99,7 +99,7 @@ impl EngineError {
             | Self::Version(_)
             | Self::Endpoint(_) => RetryClass::SessionDown,
             Self::Ambiguous(_) => RetryClass::Now,
-            Self::Timeout { .. } | Self::Overloaded => RetryClass::After(Duration::from_secs(5)),
+            Self::Timeout { .. } | Self::Overloaded => RetryClass::Backoff,
             Self::Refused { code, backoff, .. } => refused_class(*code, *backoff),
             Self::Nack { code } => nack_class(*code),
             Self::ConnectFailure { code } => connect_failure_class(*code),
@@ -114,7 +114,7 @@ impl EngineError {
                 RetryClass::After(after.unwrap_or(Duration::from_secs(300)))
             }
             Self::Store(StoreError::LeaseLost) => RetryClass::SessionDown,
-            Self::Store(_) | Self::Protocol { .. } => RetryClass::After(Duration::from_secs(10)),
+            Self::Store(_) | Self::Protocol { .. } => RetryClass::Backoff,
         }
     }
 }
@@ -132,16 +132,15 @@ pub fn nack_class(code: u32) -> RetryClass {
         463 => RetryClass::After(Duration::from_secs(300)),
         // Parsing and stanza errors: the same bytes are refused again.
         400 | 403..=406 | 479 | 487..=491 | 493 | 495 | 496 | 499 | 550 | 551 => RetryClass::Never,
-        500 | 503 | 552 => RetryClass::After(Duration::from_secs(10)),
-        // An unknown code: once more after a while, and the attempts are bounded.
-        _ => RetryClass::After(Duration::from_secs(30)),
+        // The server's trouble, or a code that nobody knows: again, and the attempts are bounded.
+        _ => RetryClass::Backoff,
     }
 }
 
 /// What a `<failure reason=code>` at login means for messages that wait.
 pub fn connect_failure_class(code: u32) -> RetryClass {
     match code {
-        500 | 501 | 503 => RetryClass::After(Duration::from_secs(10)),
+        500 | 501 | 503 => RetryClass::Backoff,
         429 => RetryClass::After(Duration::from_secs(300)),
         // Logged out, banned, locked, outdated, bad user agent, expired: messages wait for the session.
         _ => RetryClass::SessionDown,
@@ -153,7 +152,7 @@ pub fn stream_error_class(code: u32) -> RetryClass {
     match code {
         // Restart: the connection comes back at once.
         515 => RetryClass::Now,
-        500 | 503 => RetryClass::After(Duration::from_secs(10)),
+        500 | 503 => RetryClass::Backoff,
         429 => RetryClass::After(Duration::from_secs(60)),
         // 401, 516: logged out; 409: replaced; anything else: whatever the session becomes.
         _ => RetryClass::SessionDown,
@@ -163,10 +162,9 @@ pub fn stream_error_class(code: u32) -> RetryClass {
 /// What to do about a request (not a message) that WhatsApp refused.
 fn refused_class(code: u32, backoff: Option<Duration>) -> RetryClass {
     match code {
-        400 | 403 | 405 | 406 | 409 => RetryClass::Never,
+        400 | 403..=406 | 409 | 410 => RetryClass::Never,
         401 => RetryClass::SessionDown,
-        404 | 410 => RetryClass::Never,
         429 => RetryClass::After(backoff.unwrap_or(Duration::from_secs(60))),
-        _ => RetryClass::After(backoff.unwrap_or(Duration::from_secs(10))),
+        _ => backoff.map_or(RetryClass::Backoff, RetryClass::After),
     }
 }
