@@ -61,6 +61,11 @@ const SERVERS: [(Server, &str); 12] = [
 ];
 
 impl Server {
+    /// The server with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        SERVERS.iter().find(|(_, text)| *text == name).map(|(server, _)| *server)
+    }
+
     pub fn as_str(self) -> &'static str {
         SERVERS.iter().find(|(server, _)| *server == self).map_or("", |(_, text)| text)
     }

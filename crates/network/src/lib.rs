@@ -7,7 +7,10 @@
 pub mod certificates;
 pub mod clock;
 pub mod codec;
+pub mod counters;
+pub mod faults;
 pub mod frame;
 pub mod jid;
 pub mod node;
 pub mod noise;
+pub mod transcript;
