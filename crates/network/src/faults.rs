@@ -93,6 +93,7 @@ pub struct RuleReport {
 pub struct FaultPlan {
     seed: u64,
     next_id: RuleId,
+    last_fired: RuleId,
     rules: Vec<Armed>,
 }
 
@@ -110,7 +111,7 @@ struct Armed {
 
 impl FaultPlan {
     pub fn new(seed: u64) -> Self {
-        Self { seed, next_id: 1, rules: Vec::new() }
+        Self { seed, next_id: 1, last_fired: 0, rules: Vec::new() }
     }
 
     /// Puts a rule in force.
@@ -167,6 +168,11 @@ impl FaultPlan {
         self.decide(now, Direction::ToDevice, who, Some(node))
     }
 
+    /// The rule that gave the newest action, 0 if none did yet.
+    pub fn last_fired(&self) -> RuleId {
+        self.last_fired
+    }
+
     fn decide(
         &mut self,
         now: Millis,
@@ -184,6 +190,7 @@ impl FaultPlan {
             armed.matched += 1;
             if chosen.is_none() && armed.fires() {
                 armed.remember(now, who, node);
+                self.last_fired = armed.id;
                 chosen = Some(armed.rule.action.clone());
             }
         }

@@ -15,7 +15,7 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::faults::{Action, Direction, Party};
+use crate::faults::{Action, Direction, Party, RuleId};
 use crate::node::Node;
 use crate::phone::{PhoneEvent, ScreenMessage};
 use crate::world::{ConnId, Millis};
@@ -61,8 +61,8 @@ pub struct Entry {
 pub enum Note {
     /// A stanza came from a device or went to one.
     Stanza(Box<StanzaEntry>),
-    /// A device logged in.
-    Connected { phone: String, device: u16, conn: u64 },
+    /// A device logged in. `replaces` is a connection of the same device that was live until now.
+    Connected { phone: String, device: u16, conn: u64, replaces: Option<u64> },
     /// A connection of a linked device ended.
     Disconnected { phone: String, device: u16, conn: u64 },
     /// A companion was linked.
@@ -79,8 +79,15 @@ pub enum Note {
     Undecryptable { phone: String, from: String, from_device: u16, id: String, reason: String },
     /// A one-time prekey of this device was handed to another one.
     PrekeyGiven { phone: String, device: u16, key_id: u32, to_phone: String, to_device: u16 },
-    /// A fault was carried out on a login. Those on stanzas stand at the stanza.
-    LoginFault { phone: String, device: u16, action: String },
+    /// A fault was carried out on a stanza, or on a login (`tag` is then `connect`).
+    Fault {
+        rule: u64,
+        action: String,
+        phone: String,
+        device: u16,
+        tag: String,
+        id: Option<String>,
+    },
     /// A device did what the protocol forbids.
     ProtocolError { phone: String, device: u16, text: String },
 }
@@ -149,20 +156,12 @@ impl Transcript {
         self.write_error.as_deref()
     }
 
-    /// Records a stanza that crossed, or that a fault kept from crossing or changed.
-    pub fn record(
-        &mut self,
-        now: Millis,
-        direction: Direction,
-        who: &Party,
-        node: &Node,
-        fault: Option<&Action>,
-    ) {
+    /// Records a stanza that was really handled or sent.
+    pub fn record(&mut self, now: Millis, direction: Direction, who: &Party, node: &Node) {
         if !self.options.everything && !matches!(node.tag.as_ref(), "message" | "receipt" | "ack") {
             return;
         }
-        let mut entry = StanzaEntry::of(direction, who, node, self.options.xml);
-        entry.fault = fault.map(|action| action.name().to_owned());
+        let entry = StanzaEntry::of(direction, who, node, self.options.xml);
         self.note(now, Note::Stanza(Box::new(entry)));
     }
 
@@ -276,13 +275,25 @@ impl fmt::Debug for Transcript {
 
 impl Note {
     /// A device on its connection logged in.
-    pub fn connected(who: &Party, conn: ConnId) -> Self {
-        Self::Connected { phone: who.phone.clone(), device: who.device, conn }
+    pub fn connected(who: &Party, conn: ConnId, replaces: Option<ConnId>) -> Self {
+        Self::Connected { phone: who.phone.clone(), device: who.device, conn, replaces }
     }
 
     /// A device's connection ended.
     pub fn disconnected(who: &Party, conn: ConnId) -> Self {
         Self::Disconnected { phone: who.phone.clone(), device: who.device, conn }
+    }
+
+    /// A rule's action on a stanza, or on a login where there is none.
+    pub fn fault(rule: RuleId, action: &Action, who: &Party, node: Option<&Node>) -> Self {
+        Self::Fault {
+            rule,
+            action: action.name().to_owned(),
+            phone: who.phone.clone(),
+            device: who.device,
+            tag: node.map_or_else(|| "connect".to_owned(), |node| node.tag.to_string()),
+            id: node.and_then(|node| node.get("id")).map(Into::into),
+        }
     }
 
     /// A device did what the protocol forbids.

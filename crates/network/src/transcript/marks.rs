@@ -47,9 +47,6 @@ pub struct StanzaEntry {
     pub offline: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ciphers: Vec<CipherMark>,
-    /// The fault that was carried out on it. What it says did not happen, or happened differently.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xml: Option<String>,
 }
@@ -101,7 +98,6 @@ impl StanzaEntry {
             error: attr("error"),
             offline: attr("offline"),
             ciphers,
-            fault: None,
             xml: xml.then(|| print(node)),
         }
     }

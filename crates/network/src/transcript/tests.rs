@@ -35,7 +35,7 @@ fn a_line_can_be_read_back() {
     let node = Node::new("receipt").attr("id", "A").attr("to", Jid::pn("62812", 1)).child(
         Node::new("list").child(Node::new("item").attr("id", "B")),
     );
-    transcript.record(9, Direction::FromDevice, &who(), &node, None);
+    transcript.record(9, Direction::FromDevice, &who(), &node);
     let lines = transcript.json_lines(0, 10);
     let entry: Entry = serde_json::from_str(lines.trim_end()).unwrap();
     assert_eq!(Some(&entry), transcript.entries(0).next());
@@ -50,7 +50,7 @@ fn long_stanzas_are_cut() {
     let mut transcript = Transcript::default();
     let keys = (0..900_u32).map(|n| Node::new("key").attr("n", n));
     let node = Node::new("iq").child(Node::new("list").children(keys));
-    transcript.record(0, Direction::FromDevice, &who(), &node, None);
+    transcript.record(0, Direction::FromDevice, &who(), &node);
     let Some(Entry { note: Note::Stanza(stanza), .. }) = transcript.entries(0).next() else {
         panic!("no stanza")
     };
@@ -62,7 +62,7 @@ fn long_stanzas_are_cut() {
 fn the_lean_form_keeps_what_the_checkers_need() {
     let mut transcript = Transcript::new(TranscriptOptions::lean(10));
     for tag in ["iq", "message", "presence", "receipt", "ack"] {
-        transcript.record(0, Direction::FromDevice, &who(), &Node::new(tag), None);
+        transcript.record(0, Direction::FromDevice, &who(), &Node::new(tag));
     }
     assert_eq!(transcript.entries(0).count(), 3);
 }
