@@ -21,11 +21,17 @@ pub enum CallerKind {
 
 impl Caller {
     pub(crate) fn key(tenant: TenantId, key: ApiKeyId) -> Self {
-        Self { tenant, kind: CallerKind::Key(key) }
+        Self {
+            tenant,
+            kind: CallerKind::Key(key),
+        }
     }
 
     pub(crate) fn worker(tenant: TenantId) -> Self {
-        Self { tenant, kind: CallerKind::Worker }
+        Self {
+            tenant,
+            kind: CallerKind::Worker,
+        }
     }
 
     pub fn tenant(&self) -> &TenantId {
@@ -36,3 +42,7 @@ impl Caller {
         &self.kind
     }
 }
+
+/// The one who operates this installation: the command line, never a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Operator;

@@ -4,8 +4,7 @@
 //! snapshot test and listed in `docs/api.md`. Messages are for people and may change, words may not.
 
 use wagate_store::StoreError;
-
-use crate::messages::MessageView;
+use wagate_store::messages::Message;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal;)*) => {
@@ -46,6 +45,10 @@ codes! {
     InvalidField = "invalid_field";
     /// The recipient is not an address, or a number that cannot exist.
     InvalidRecipient = "invalid_recipient";
+    /// The tenant has as much of something as it may have.
+    LimitReached = "limit_reached";
+    /// WhatsApp refused the link, or nobody scanned or entered the challenge in time.
+    LinkFailed = "link_failed";
     /// No worker produced a pairing code in time; the request for one stands.
     LinkTimeout = "link_timeout";
     /// The body is not JSON.
@@ -62,6 +65,8 @@ codes! {
     Overloaded = "overloaded";
     /// The session does not wait for a scan.
     QrNotAvailable = "qr_not_available";
+    /// As many messages wait in the session as may wait.
+    QueueFull = "queue_full";
     /// WhatsApp does not let this account write to the recipient.
     RecipientBlocked = "recipient_blocked";
     /// The number is not on WhatsApp.
@@ -86,14 +91,18 @@ codes! {
     SessionStopped = "session_stopped";
     /// The disk is full; nothing new is accepted.
     StorageFull = "storage_full";
+    /// There is a tenant of that name.
+    TenantExists = "tenant_exists";
+    /// There is no tenant of that name.
+    TenantNotFound = "tenant_not_found";
     /// No key, or not one that is valid.
     Unauthorized = "unauthorized";
+    /// The body is of a type that this route does not read.
+    UnsupportedMediaType = "unsupported_media_type";
     /// Messages cannot go to this kind of address.
     UnsupportedRecipient = "unsupported_recipient";
     /// Messages of this type cannot be sent.
     UnsupportedType = "unsupported_type";
-    /// The body is of a type that this route does not read.
-    UnsupportedMediaType = "unsupported_media_type";
 }
 
 impl std::fmt::Display for Code {
@@ -115,10 +124,18 @@ pub struct Detail {
 pub enum AppError {
     /// The caller must change its request, or wait for the state that it needs.
     #[error("{message}")]
-    Refused { code: Code, message: String, details: Vec<Detail> },
+    Refused {
+        code: Code,
+        message: String,
+        details: Vec<Detail>,
+    },
     /// The message was accepted, and ended failed while its sender waited: the caller reads why.
     #[error("{message}")]
-    SendFailed { code: Code, message: String, sent: Box<MessageView> },
+    SendFailed {
+        code: Code,
+        message: String,
+        sent: Box<Message>,
+    },
     /// The caller tries again later; the operator looks at the database or at the load.
     #[error("{message}")]
     Unavailable {
@@ -138,14 +155,25 @@ pub enum AppError {
 
 impl AppError {
     pub fn refused(code: Code, message: impl Into<String>) -> Self {
-        Self::Refused { code, message: message.into(), details: Vec::new() }
+        Self::Refused {
+            code,
+            message: message.into(),
+            details: Vec::new(),
+        }
     }
 
     /// Refuses one field of the request.
     pub fn field(code: Code, path: impl Into<String>, message: impl Into<String>) -> Self {
-        let detail = Detail { path: path.into(), message: message.into() };
+        let detail = Detail {
+            path: path.into(),
+            message: message.into(),
+        };
         let message = format!("{} {}", detail.path, detail.message);
-        Self::Refused { code, message, details: vec![detail] }
+        Self::Refused {
+            code,
+            message,
+            details: vec![detail],
+        }
     }
 
     pub fn session_not_found() -> Self {

@@ -35,7 +35,11 @@ pub fn png(text: &str) -> Result<Vec<u8>, QrError> {
     // One is white: the sample depth is 1 bit of grey.
     let mut pixels = vec![0xFF_u8; row_bytes * side];
     let colors = code.to_colors();
-    for (index, _) in colors.iter().enumerate().filter(|(_, color)| **color == Color::Dark) {
+    for (index, _) in colors
+        .iter()
+        .enumerate()
+        .filter(|(_, color)| **color == Color::Dark)
+    {
         let left = (index % modules + QUIET_MODULES) * MODULE_PIXELS;
         let top = (index / modules + QUIET_MODULES) * MODULE_PIXELS;
         for y in top..top + MODULE_PIXELS {
@@ -57,12 +61,18 @@ pub fn png(text: &str) -> Result<Vec<u8>, QrError> {
 
 /// Draws the code as the `data:` URL of its PNG.
 pub fn data_url(text: &str) -> Result<String, QrError> {
-    Ok(format!("data:image/png;base64,{}", STANDARD.encode(png(text)?)))
+    Ok(format!(
+        "data:image/png;base64,{}",
+        STANDARD.encode(png(text)?)
+    ))
 }
 
 /// Draws the code as an SVG document.
 pub fn svg(text: &str) -> Result<String, QrError> {
-    Ok(encode(text)?.render::<svg::Color<'_>>().min_dimensions(390, 390).build())
+    Ok(encode(text)?
+        .render::<svg::Color<'_>>()
+        .min_dimensions(390, 390)
+        .build())
 }
 
 /// Draws the code with half-block characters, dark on light as scanners expect, for a terminal with
@@ -81,14 +91,25 @@ mod tests {
 
     #[test]
     fn a_link_challenge_becomes_a_small_png_of_the_right_size() {
-        let text = format!("2@{},{},{}", "A".repeat(100), "B".repeat(44), "C".repeat(44));
+        let text = format!(
+            "2@{},{},{}",
+            "A".repeat(100),
+            "B".repeat(44),
+            "C".repeat(44)
+        );
         let image = png(&text).unwrap();
         assert!(image.len() < 4096, "{} bytes", image.len());
-        let reader = png::Decoder::new(std::io::Cursor::new(&image)).read_info().unwrap();
+        let reader = png::Decoder::new(std::io::Cursor::new(&image))
+            .read_info()
+            .unwrap();
         let modules = encode(&text).unwrap().width();
         let want = u32::try_from((modules + 8) * MODULE_PIXELS).unwrap();
         assert_eq!((reader.info().width, reader.info().height), (want, want));
-        assert!(data_url(&text).unwrap().starts_with("data:image/png;base64,iVBOR"));
+        assert!(
+            data_url(&text)
+                .unwrap()
+                .starts_with("data:image/png;base64,iVBOR")
+        );
         assert!(svg(&text).unwrap().contains("<svg"));
         assert!(terminal(&text).unwrap().lines().count() > 25);
     }
@@ -96,7 +117,9 @@ mod tests {
     #[test]
     fn the_first_finder_pattern_is_dark_behind_a_white_border() {
         let image = png("hello").unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(&image)).read_info().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&image))
+            .read_info()
+            .unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
         let row = &pixels[info.line_size * QUIET_MODULES * MODULE_PIXELS..][..info.line_size];
