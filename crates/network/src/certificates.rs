@@ -18,8 +18,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The names under which clients reach the network.
-pub const NAMES: [&str; 5] =
-    ["localhost", "127.0.0.1", "::1", "mmg.whatsapp.net", "web.whatsapp.com"];
+pub const NAMES: [&str; 5] = [
+    "localhost",
+    "127.0.0.1",
+    "::1",
+    "mmg.whatsapp.net",
+    "web.whatsapp.com",
+];
 
 const AUTHORITY: &str = "authority.pem";
 const SERVER: &str = "server.pem";
@@ -60,9 +65,10 @@ impl Certificates {
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         authority.not_before = date_time_ymd(2024, 1, 1);
         authority.not_after = date_time_ymd(2124, 1, 1);
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "Simulated WhatsApp network, test authority");
+        authority.distinguished_name.push(
+            DnType::CommonName,
+            "Simulated WhatsApp network, test authority",
+        );
         let authority_key = KeyPair::generate()?;
         let authority_pem = authority.self_signed(&authority_key)?.pem();
         let issuer = Issuer::new(authority, authority_key);
@@ -73,7 +79,9 @@ impl Certificates {
         server.use_authority_key_identifier_extension = true;
         server.not_before = date_time_ymd(2024, 1, 1);
         server.not_after = date_time_ymd(2124, 1, 1);
-        server.distinguished_name.push(DnType::CommonName, "Simulated WhatsApp network");
+        server
+            .distinguished_name
+            .push(DnType::CommonName, "Simulated WhatsApp network");
         let server_key = KeyPair::generate()?;
         let server_pem = server.signed_by(&server_key, &issuer)?.pem();
         Ok(Self {
@@ -93,7 +101,11 @@ impl Certificates {
         if let (Some(authority), Some(server), Some(server_key)) =
             (read(AUTHORITY)?, read(SERVER)?, read(SERVER_KEY)?)
         {
-            return Ok(Self { authority, server, server_key });
+            return Ok(Self {
+                authority,
+                server,
+                server_key,
+            });
         }
         let made = Self::generate()?;
         write_secret(&folder.join(SERVER_KEY), made.server_key.as_bytes())?;
@@ -151,7 +163,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         Certificates::load_or_generate(folder.path()).unwrap();
-        let mode = fs::metadata(folder.path().join(SERVER_KEY)).unwrap().permissions().mode();
+        let mode = fs::metadata(folder.path().join(SERVER_KEY))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o077, 0);
     }
 }

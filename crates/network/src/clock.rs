@@ -20,20 +20,30 @@ pub struct Clock {
 
 impl Clock {
     /// Begins with the machine's time.
-    #[expect(clippy::disallowed_methods, reason = "this is the network's only look at the machine's time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the network's only look at the machine's time"
+    )]
     pub fn system() -> Self {
-        let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = std::time::SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self::starting_at(millis(now))
     }
 
     /// Begins with `now`.
     pub fn starting_at(now: Millis) -> Self {
-        Self { started: Instant::now(), base: AtomicI64::new(now) }
+        Self {
+            started: Instant::now(),
+            base: AtomicI64::new(now),
+        }
     }
 
     /// The present time.
     pub fn now(&self) -> Millis {
-        self.base.load(Ordering::Relaxed).saturating_add(millis(self.started.elapsed()))
+        self.base
+            .load(Ordering::Relaxed)
+            .saturating_add(millis(self.started.elapsed()))
     }
 
     /// Moves the time; backwards with a negative number.

@@ -55,7 +55,10 @@ pub struct FrameReader {
 impl FrameReader {
     /// Refuses frames over `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), limit }
+        Self {
+            buffer: BytesMut::new(),
+            limit,
+        }
     }
 
     /// Adds what came over the wire. A message that meets an empty buffer is not copied.
@@ -72,7 +75,9 @@ impl FrameReader {
         let mut routing = None;
         let mut skip = 0;
         if self.buffer.starts_with(b"ED") {
-            let Some(intro) = self.buffer.get(..INTRO) else { return Ok(None) };
+            let Some(intro) = self.buffer.get(..INTRO) else {
+                return Ok(None);
+            };
             if intro[2..4] != [0, 1] {
                 return Err(FrameError::Intro);
             }
@@ -81,14 +86,20 @@ impl FrameReader {
                 return Err(FrameError::Intro);
             }
             skip = INTRO + length;
-            let Some(blob) = self.buffer.get(INTRO..skip) else { return Ok(None) };
+            let Some(blob) = self.buffer.get(INTRO..skip) else {
+                return Ok(None);
+            };
             routing = Some(blob.to_vec());
         }
         let Some(header) = self.buffer.get(skip..skip + HEADER) else {
             let start = self.buffer.get(skip..).unwrap_or_default();
             let possible = b"WA".starts_with(start) || b"ED".starts_with(start);
             let known = possible || start.starts_with(b"WA");
-            return if known { Ok(None) } else { Err(FrameError::NoHeader) };
+            return if known {
+                Ok(None)
+            } else {
+                Err(FrameError::NoHeader)
+            };
         };
         let header = [header[0], header[1], header[2], header[3]];
         if !header.starts_with(&[b'W', b'A', HEADER_MAGIC]) {
@@ -132,7 +143,9 @@ pub fn write_length(length: usize, out: &mut Vec<u8>) -> Result<(), FrameError> 
 }
 
 fn length(bytes: &[u8]) -> usize {
-    bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
 }
 
 #[cfg(test)]
@@ -174,8 +187,14 @@ mod tests {
         assert_eq!(reader(b"GET ").greeting(), Err(FrameError::NoHeader));
         assert_eq!(reader(b"x").greeting(), Err(FrameError::NoHeader));
         assert_eq!(reader(b"WA\x05\x03").greeting(), Err(FrameError::NoHeader));
-        assert_eq!(reader(b"ED\x00\x02\x00\x00\x00").greeting(), Err(FrameError::Intro));
-        assert_eq!(reader(b"ED\x00\x01\xff\xff\xff").greeting(), Err(FrameError::Intro));
+        assert_eq!(
+            reader(b"ED\x00\x02\x00\x00\x00").greeting(),
+            Err(FrameError::Intro)
+        );
+        assert_eq!(
+            reader(b"ED\x00\x01\xff\xff\xff").greeting(),
+            Err(FrameError::Intro)
+        );
     }
 
     #[test]

@@ -109,9 +109,12 @@ impl NoiseIdentity {
         let path = folder.join(FILE);
         match fs::read(&path) {
             Ok(bytes) => {
-                let file: KeyFile =
-                    serde_json::from_slice(&bytes).map_err(|_| NoiseError::Key)?;
-                let keys = [key(&file.root)?, key(&file.intermediate)?, key(&file.server)?];
+                let file: KeyFile = serde_json::from_slice(&bytes).map_err(|_| NoiseError::Key)?;
+                let keys = [
+                    key(&file.root)?,
+                    key(&file.intermediate)?,
+                    key(&file.server)?,
+                ];
                 Self::assemble(keys, file.not_before, file.not_after)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -166,8 +169,14 @@ impl NoiseIdentity {
         not_before: i64,
         not_after: i64,
     ) -> Result<Self, NoiseError> {
-        let mut identity =
-            Self { root, intermediate, server, not_before, not_after, chain: Vec::new() };
+        let mut identity = Self {
+            root,
+            intermediate,
+            server,
+            not_before,
+            not_after,
+            chain: Vec::new(),
+        };
         identity.chain = identity.sign(0)?;
         Ok(identity)
     }
@@ -210,7 +219,10 @@ impl NoiseIdentity {
         let signature = issuer
             .calculate_signature(&details, &mut rand::rng())
             .map_err(|_| NoiseError::Key)?;
-        Ok(NoiseCertificate { details: Some(details), signature: Some(signature.to_vec()) })
+        Ok(NoiseCertificate {
+            details: Some(details),
+            signature: Some(signature.to_vec()),
+        })
     }
 
     fn save(&self, path: &Path) -> Result<(), NoiseError> {
@@ -320,7 +332,11 @@ fn open_ik(
     let client_key: [u8; 32] = client_key.try_into().map_err(|_| NoiseError::Malformed)?;
     noise.mix_shared_secret(secret, &client_key)?;
     let payload = noise.decrypt(payload)?;
-    Ok(OpenedIk { noise, client_key, payload })
+    Ok(OpenedIk {
+        noise,
+        client_key,
+        payload,
+    })
 }
 
 fn answer_ik(
@@ -328,7 +344,11 @@ fn answer_ik(
     opened: OpenedIk,
     client_ephemeral: &[u8; 32],
 ) -> Result<Answer, NoiseError> {
-    let OpenedIk { mut noise, client_key, payload } = opened;
+    let OpenedIk {
+        mut noise,
+        client_key,
+        payload,
+    } = opened;
     let pair = KeyPair::generate(&mut rand::rng());
     noise.authenticate(&public(&pair));
     noise.mix_shared_secret(pair.private_key.serialize(), client_ephemeral)?;
@@ -354,7 +374,13 @@ fn answer_xx(
     noise.mix_shared_secret(identity.server.private_key.serialize(), client_ephemeral)?;
     let certificate = noise.encrypt(&identity.chain)?;
     let hello = server_hello(&pair, Some(static_key), certificate);
-    Ok(Answer::Waiting(hello, Box::new(Waiting { noise, ephemeral: pair })))
+    Ok(Answer::Waiting(
+        hello,
+        Box::new(Waiting {
+            noise,
+            ephemeral: pair,
+        }),
+    ))
 }
 
 fn server_hello(pair: &KeyPair, static_key: Option<Vec<u8>>, payload: Vec<u8>) -> Vec<u8> {
@@ -373,13 +399,18 @@ fn server_hello(pair: &KeyPair, static_key: Option<Vec<u8>>, payload: Vec<u8>) -
 impl Waiting {
     /// Takes the client's last message.
     pub fn finish(self, message: &[u8]) -> Result<Session, NoiseError> {
-        let Self { mut noise, ephemeral } = self;
+        let Self {
+            mut noise,
+            ephemeral,
+        } = self;
         let finish = HandshakeMessage::decode_from_slice(message)
             .ok()
             .and_then(|message| message.client_finish.into_option())
             .ok_or(NoiseError::Malformed)?;
-        let (static_key, payload) =
-            finish.r#static.zip(finish.payload).ok_or(NoiseError::Malformed)?;
+        let (static_key, payload) = finish
+            .r#static
+            .zip(finish.payload)
+            .ok_or(NoiseError::Malformed)?;
         let client_key = noise.decrypt(&static_key)?;
         let client_key: [u8; 32] = client_key.try_into().map_err(|_| NoiseError::Malformed)?;
         noise.mix_shared_secret(ephemeral.private_key.serialize(), &client_key)?;
@@ -399,8 +430,14 @@ impl Session {
         Ok(Self {
             client_key,
             payload,
-            sending: Sending { cipher: to_client, counter: 0 },
-            receiving: Receiving { cipher: from_client, counter: 0 },
+            sending: Sending {
+                cipher: to_client,
+                counter: 0,
+            },
+            receiving: Receiving {
+                cipher: from_client,
+                counter: 0,
+            },
         })
     }
 }
@@ -424,7 +461,9 @@ impl Sending {
 
 impl std::fmt::Debug for Sending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sending").field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("Sending")
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -447,7 +486,9 @@ impl Receiving {
 
 impl std::fmt::Debug for Receiving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiving").field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("Receiving")
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
     }
 }
 

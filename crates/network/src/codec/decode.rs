@@ -19,7 +19,11 @@ pub(super) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(input: Bytes, dictionary: &'a Dictionary) -> Self {
-        Self { input, dictionary, depth: 0 }
+        Self {
+            input,
+            dictionary,
+            depth: 0,
+        }
     }
 
     /// How many bytes were not read.
@@ -47,9 +51,17 @@ impl<'a> Decoder<'a> {
             let key = self.text()?;
             attrs.push((key, self.value()?));
         }
-        let content = if length % 2 == 0 { self.content()? } else { Content::None };
+        let content = if length % 2 == 0 {
+            self.content()?
+        } else {
+            Content::None
+        };
         self.depth -= 1;
-        Ok(Node { tag, attrs, content })
+        Ok(Node {
+            tag,
+            attrs,
+            content,
+        })
     }
 
     fn content(&mut self) -> Result<Content, CodecError> {
@@ -100,7 +112,11 @@ impl<'a> Decoder<'a> {
             tag::DEVICE_JID => return self.device_jid(),
             tag::MESSENGER_JID => return self.messenger_jid(),
             tag::INTEROP_JID => return self.interop_jid(),
-            _ => Cow::Borrowed(self.dictionary.single(kind).ok_or(CodecError::Unexpected(kind))?),
+            _ => Cow::Borrowed(
+                self.dictionary
+                    .single(kind)
+                    .ok_or(CodecError::Unexpected(kind))?,
+            ),
         };
         Ok(Value::Str(text))
     }
@@ -123,7 +139,11 @@ impl<'a> Decoder<'a> {
         let user = self.part()?;
         let server = self.part()?;
         Ok(match Server::from_name(&server) {
-            Some(server) => Value::Jid(Jid { user, server, device: 0 }),
+            Some(server) => Value::Jid(Jid {
+                user,
+                server,
+                device: 0,
+            }),
             // A server that we do not know is no reason to lose the stanza.
             None => Value::Str(Cow::Owned(format!("{user}@{server}"))),
         })
@@ -140,7 +160,11 @@ impl<'a> Decoder<'a> {
             even if even & 0x81 == 0x80 => Server::Hosted,
             other => return Err(CodecError::Unexpected(other)),
         };
-        Ok(Value::Jid(Jid { user, server, device }))
+        Ok(Value::Jid(Jid {
+            user,
+            server,
+            device,
+        }))
     }
 
     fn messenger_jid(&mut self) -> Result<Value, CodecError> {
@@ -148,7 +172,11 @@ impl<'a> Decoder<'a> {
         let device = self.short()?;
         let server = self.part()?;
         match Server::from_name(&server) {
-            Some(server) => Ok(Value::Jid(Jid { user, server, device })),
+            Some(server) => Ok(Value::Jid(Jid {
+                user,
+                server,
+                device,
+            })),
             None => Ok(Value::Str(Cow::Owned(format!("{user}:{device}@{server}")))),
         }
     }
@@ -158,7 +186,11 @@ impl<'a> Decoder<'a> {
         let user = self.part()?;
         let device = self.short()?;
         let _integrator = self.short()?;
-        Ok(Value::Jid(Jid { user, server: Server::Interop, device }))
+        Ok(Value::Jid(Jid {
+            user,
+            server: Server::Interop,
+            device,
+        }))
     }
 
     fn packed(&mut self, kind: u8) -> Result<String, CodecError> {

@@ -52,7 +52,8 @@ impl Encoder<'_> {
         match self.dictionary.find(text) {
             Some(Token::Single(index)) => self.out.push(index),
             Some(Token::Double(table, index)) => {
-                self.out.extend_from_slice(&[tag::DICTIONARY_0 + table, index]);
+                self.out
+                    .extend_from_slice(&[tag::DICTIONARY_0 + table, index]);
             }
             None if packs_as(text, nibble) => self.packed(text, tag::NIBBLE_8, nibble),
             None if packs_as(text, hex) => self.packed(text, tag::HEX_8, hex),
@@ -100,7 +101,8 @@ impl Encoder<'_> {
                 self.text(jid.server.as_str())
             }
             (_, Some(domain), Some(device)) => {
-                self.out.extend_from_slice(&[tag::DEVICE_JID, domain, device]);
+                self.out
+                    .extend_from_slice(&[tag::DEVICE_JID, domain, device]);
                 self.text(&jid.user)
             }
             (device, None, _) if jid.server == Server::Messenger => {

@@ -49,7 +49,10 @@ fn dictionary_3_is_the_one_of_wacore() {
     }
     for table in 0..4 {
         for index in 0..=255 {
-            assert_eq!(v3::DICTIONARY.double(table, index), token::get_double_token(table, index));
+            assert_eq!(
+                v3::DICTIONARY.double(table, index),
+                token::get_double_token(table, index)
+            );
         }
     }
 }
@@ -60,20 +63,55 @@ fn addresses_have_tokens_of_their_own() {
         .attr("to", Jid::SERVER)
         .attr("from", Jid::pn("6281", 0))
         .attr("jid", Jid::lid("77", 12))
-        .attr("recipient", Jid { user: "5".into(), server: Server::HostedLid, device: 99 });
+        .attr(
+            "recipient",
+            Jid {
+                user: "5".into(),
+                server: Server::HostedLid,
+                device: 99,
+            },
+        );
     let bytes = bytes_of(&node, &v3::DICTIONARY);
     assert!(bytes.contains(&tag::JID_PAIR));
-    assert!(bytes.windows(3).any(|window| window == [tag::DEVICE_JID, 1, 12]));
-    assert!(bytes.windows(3).any(|window| window == [tag::DEVICE_JID, 129, 99]));
+    assert!(
+        bytes
+            .windows(3)
+            .any(|window| window == [tag::DEVICE_JID, 1, 12])
+    );
+    assert!(
+        bytes
+            .windows(3)
+            .any(|window| window == [tag::DEVICE_JID, 129, 99])
+    );
     assert_eq!(round_trip(&node, &v3::DICTIONARY), node);
     assert_eq!(round_trip(&node, &v2::DICTIONARY), node);
+}
+
+#[test]
+fn messenger_addresses_carry_wide_devices() {
+    let jid = Jid {
+        user: "81".into(),
+        server: Server::Messenger,
+        device: 3365,
+    };
+    let node = Node::new("iq").attr("to", jid);
+    assert_eq!(round_trip(&node, &v3::DICTIONARY), node);
+    let bytes = bytes_of(&node, &v3::DICTIONARY);
+    let read = wacore_binary::marshal::unmarshal_ref(&bytes[1..])
+        .unwrap()
+        .to_owned();
+    let their = read.attrs().optional_jid("to").unwrap();
+    assert_eq!(their.device, 3365);
 }
 
 #[test]
 fn devices_beyond_a_byte_travel_as_text() {
     let node = Node::new("iq").attr("to", Jid::pn("6281", 300));
     let back = round_trip(&node, &v3::DICTIONARY);
-    assert_eq!(back.value("to"), Some(&Value::Str("6281:300@s.whatsapp.net".into())));
+    assert_eq!(
+        back.value("to"),
+        Some(&Value::Str("6281:300@s.whatsapp.net".into()))
+    );
     assert_eq!(back.jid("to"), Some(Jid::pn("6281", 300)));
 }
 
@@ -90,7 +128,10 @@ fn compressed_stanzas_are_read() {
 #[test]
 fn a_compressed_bomb_is_refused() {
     let packed = compress(&vec![0; MAX_STANZA + 10]).unwrap();
-    assert_eq!(decode(packed.into(), &v3::DICTIONARY), Err(CodecError::Compression));
+    assert_eq!(
+        decode(packed.into(), &v3::DICTIONARY),
+        Err(CodecError::Compression)
+    );
 }
 
 #[test]
@@ -100,7 +141,10 @@ fn deep_nesting_is_refused() {
         node = Node::new("a").child(node);
     }
     let bytes = bytes_of(&node, &v3::DICTIONARY);
-    assert_eq!(decode(bytes.into(), &v3::DICTIONARY), Err(CodecError::TooDeep));
+    assert_eq!(
+        decode(bytes.into(), &v3::DICTIONARY),
+        Err(CodecError::TooDeep)
+    );
 }
 
 #[test]
@@ -115,7 +159,10 @@ fn addresses_inside_addresses_are_refused() {
 fn what_follows_a_stanza_is_refused() {
     let mut bytes = bytes_of(&Node::new("ib"), &v3::DICTIONARY);
     bytes.push(0);
-    assert_eq!(decode(bytes.into(), &v3::DICTIONARY), Err(CodecError::Leftover(1)));
+    assert_eq!(
+        decode(bytes.into(), &v3::DICTIONARY),
+        Err(CodecError::Leftover(1))
+    );
 }
 
 /// Text of every kind that the format treats differently.
@@ -146,7 +193,8 @@ fn any_jid() -> impl Strategy<Value = Jid> {
         Just(Server::Newsletter),
         Just(Server::Legacy),
         Just(Server::Call),
-        Just(Server::Bot)
+        Just(Server::Bot),
+        Just(Server::Messenger)
     ];
     prop_oneof![
         Just(Jid::SERVER),
@@ -155,11 +203,10 @@ fn any_jid() -> impl Strategy<Value = Jid> {
             server,
             device
         }),
-        (user, plain).prop_map(|(user, server)| Jid { user: user.into(), server, device: 0 }),
-        (user, any::<u16>()).prop_map(|(user, device)| Jid {
+        (user, plain).prop_map(|(user, server)| Jid {
             user: user.into(),
-            server: Server::Messenger,
-            device
+            server,
+            device: 0
         }),
     ]
 }
@@ -179,12 +226,19 @@ fn any_node() -> impl Strategy<Value = Node> {
         prop::collection::vec(any::<u8>(), 0..600).prop_map(|bytes| Content::Bytes(bytes.into())),
         any_text().prop_map(|text| Content::Str(Cow::Owned(text))),
     ];
-    let leaf = (any_text(), attrs(), content)
-        .prop_map(|(tag, attrs, content)| Node { tag: tag.into(), attrs, content });
+    let leaf = (any_text(), attrs(), content).prop_map(|(tag, attrs, content)| Node {
+        tag: tag.into(),
+        attrs,
+        content,
+    });
     leaf.prop_recursive(4, 40, 6, move |inner| {
-        (any_text(), attrs(), prop::collection::vec(inner, 1..6)).prop_map(
-            |(tag, attrs, nodes)| Node { tag: tag.into(), attrs, content: Content::Nodes(nodes) },
-        )
+        (any_text(), attrs(), prop::collection::vec(inner, 1..6)).prop_map(|(tag, attrs, nodes)| {
+            Node {
+                tag: tag.into(),
+                attrs,
+                content: Content::Nodes(nodes),
+            }
+        })
     })
 }
 
@@ -212,9 +266,9 @@ fn to_theirs(node: &Node) -> theirs::Node {
     }
     let content = match &node.content {
         Content::None => None,
-        Content::Nodes(nodes) => {
-            Some(theirs::NodeContent::Nodes(nodes.iter().map(to_theirs).collect()))
-        }
+        Content::Nodes(nodes) => Some(theirs::NodeContent::Nodes(
+            nodes.iter().map(to_theirs).collect(),
+        )),
         Content::Bytes(bytes) => Some(theirs::NodeContent::Bytes(bytes.to_vec().into())),
         Content::Str(text) => Some(theirs::NodeContent::String(text.to_string().into())),
     };

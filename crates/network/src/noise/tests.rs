@@ -26,7 +26,8 @@ fn assert_session(session: &mut Session, write: &NoiseCipher, read: &NoiseCipher
         session.sending.seal(&mut out, 6).unwrap();
         assert_eq!(&out[..6], b"before");
         let mut down = out.split_off(6);
-        read.decrypt_in_place_with_counter(counter, &mut down).unwrap();
+        read.decrypt_in_place_with_counter(counter, &mut down)
+            .unwrap();
         assert_eq!(down, b"down");
     }
 }
@@ -56,8 +57,7 @@ fn ik() {
     let identity = NoiseIdentity::generate(NOW).unwrap();
     let key = client();
     let server = identity.server_public();
-    let mut state =
-        IkHandshakeState::new(key.clone(), server, b"login".to_vec(), &HEADER).unwrap();
+    let mut state = IkHandshakeState::new(key.clone(), server, b"login".to_vec(), &HEADER).unwrap();
     let hello = state.build_client_hello().unwrap();
     let Answer::Finished(reply, mut session) = answer(&identity, &HEADER, &hello, false).unwrap()
     else {
@@ -90,7 +90,9 @@ fn assert_fallback(known: &NoiseIdentity, actual: &NoiseIdentity, refuse: bool) 
         panic!("the client did not see the refusal");
     };
     let mut state = XxFallbackHandshakeState::from_ik_failure(*inputs, &HEADER).unwrap();
-    let Ok(finish) = state.build_client_finish() else { return };
+    let Ok(finish) = state.build_client_finish() else {
+        return;
+    };
     let outcome = state.finish().unwrap();
     let mut session = waiting.finish(&finish).unwrap();
     assert_eq!(session.payload, b"login");
@@ -113,7 +115,10 @@ fn verify(chain: &[u8], root: [u8; 32], server: [u8; 32], now: u64) -> Result<()
         if !(details.not_before.unwrap()..details.not_after.unwrap()).contains(&now) {
             return Err("validity");
         }
-        Ok((<[u8; 32]>::try_from(details.key.unwrap()).unwrap(), details.serial.unwrap()))
+        Ok((
+            <[u8; 32]>::try_from(details.key.unwrap()).unwrap(),
+            details.serial.unwrap(),
+        ))
     };
     let (key, serial) = check(chain.intermediate.into_option().unwrap(), root, 0)?;
     let (key, _) = check(chain.leaf.into_option().unwrap(), key, serial)?;
