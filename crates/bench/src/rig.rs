@@ -1,0 +1,229 @@
+//! The set-up of a scenario: the network here, the gateway in a child process, sessions linked.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+use wagate::client::Client;
+use wagate_network::network::{Network, NetworkOptions};
+use wagate_network::world::AccountSpec;
+
+use crate::process::{self, Usage};
+
+/// How long the gateway may take to answer its first request.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// A network, a gateway attached to it, and the folder of its database.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) network: Network,
+    pub(crate) client: Client,
+    gateway: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Starts both, with an empty database. Phones acknowledge and send receipts but do not decrypt,
+    /// so that what is measured is the gateway.
+    pub(crate) async fn start() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("wagate-bench-").tempdir()?;
+        let network = Network::start(NetworkOptions {
+            decrypt: false,
+            ..NetworkOptions::default()
+        })
+        .await?;
+        let (gateway, client) = spawn(&network, folder.path().into(), None).await?;
+        Ok(Self {
+            network,
+            client,
+            gateway,
+            folder,
+        })
+    }
+
+    /// Kills the gateway as `kill -9` would, and starts it again; returns when it answers.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.gateway.kill().await?;
+        let key = self.client.key().to_owned();
+        let (gateway, client) = spawn(&self.network, self.folder.path().into(), Some(key)).await?;
+        self.gateway = gateway;
+        self.client = client;
+        Ok(())
+    }
+
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        process::usage(Some(self.gateway.id().context("the gateway has ended")?))
+    }
+
+    /// Links sessions `from..to`, eight at a time.
+    pub(crate) async fn link(&self, from: usize, to: usize) -> Result<()> {
+        eprintln!("linking sessions {from} to {to} …");
+        let bound = Duration::from_secs(60);
+        stream::iter(from..to)
+            .map(|n| async move {
+                timeout(bound, self.link_one(n))
+                    .await
+                    .with_context(|| {
+                        format!("session {n} was not linked in {} s", bound.as_secs())
+                    })?
+                    .with_context(|| format!("linking session {n}"))
+            })
+            .buffer_unordered(8)
+            .try_collect::<Vec<()>>()
+            .await?;
+        self.until_connected(to, Duration::from_secs(60)).await
+    }
+
+    async fn link_one(&self, n: usize) -> Result<()> {
+        let phone = self.account(&owner_number(n), "Owner")?;
+        let session = session_name(n);
+        self.client
+            .post("/api/v1/sessions", &json!({ "id": session }))
+            .await?;
+        let connect = format!("/api/v1/sessions/{session}/connect");
+        self.client
+            .post(&connect, &json!({ "method": "qr" }))
+            .await?;
+        let qr = self
+            .client
+            .get(&format!("/api/v1/sessions/{session}/qr"))
+            .await?;
+        let text = qr.data()["qrString"]
+            .as_str()
+            .context("no QR code in the answer")?
+            .to_owned();
+        phone.scan(&text).await?;
+        Ok(())
+    }
+
+    /// Makes an account on the network.
+    pub(crate) fn account(
+        &self,
+        number: &str,
+        name: &str,
+    ) -> Result<wagate_network::handle::PhoneHandle> {
+        self.network.create_account(AccountSpec {
+            phone: number.to_owned(),
+            push_name: Some(name.to_owned()),
+            ..AccountSpec::default()
+        })?;
+        Ok(self.network.phone(number)?)
+    }
+
+    /// Waits until the gateway itself says that so many sessions are connected.
+    pub(crate) async fn until_connected(&self, count: usize, bound: Duration) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let connected = self.connected().await?;
+            if connected >= count {
+                return Ok(());
+            }
+            if started.elapsed() > bound {
+                bail!(
+                    "{connected} of {count} sessions connected within {} s",
+                    bound.as_secs()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn connected(&self) -> Result<usize> {
+        let metrics = self.client.text("/metrics").await?;
+        Ok(metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("wagate_sessions_connected "))
+            .and_then(|value| value.trim().parse::<f64>().ok())
+            .map_or(0, |value| format!("{value:.0}").parse().unwrap_or(0)))
+    }
+
+    /// The network's checkers over its transcript; a run that they do not pass has no result.
+    pub(crate) fn check(&self) -> Result<()> {
+        let violations = self.network.check();
+        if let Some(first) = violations.first() {
+            bail!(
+                "the checkers found {} violation(s), the first: {first:?}",
+                violations.len()
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.gateway.kill().await?;
+        self.network.stop().await;
+        Ok(())
+    }
+}
+
+/// What session number `n` is called.
+pub(crate) fn session_name(n: usize) -> String {
+    format!("bench-{n:05}")
+}
+
+/// The number that owns session `n`.
+pub(crate) fn owner_number(n: usize) -> String {
+    format!("+62811{n:07}")
+}
+
+/// The number of contact `n`.
+pub(crate) fn contact_number(n: usize) -> String {
+    format!("+62812{n:07}")
+}
+
+async fn spawn(network: &Network, folder: PathBuf, key: Option<String>) -> Result<(Child, Client)> {
+    let mut gateway = Command::new(std::env::current_exe()?)
+        .args(["gateway", "serve"])
+        .current_dir(&folder)
+        .env_clear()
+        .env("WAGATE_SERVER__HOST", "127.0.0.1")
+        .env("WAGATE_SERVER__PORT", "0")
+        .env(
+            "WAGATE_STORE__URL",
+            format!("sqlite:{}", folder.join("wagate.db").display()),
+        )
+        .env(
+            "WAGATE_SECURITY__MASTER_KEY_FILE",
+            folder.join("master.key"),
+        )
+        .env("WAGATE_WHATSAPP__URL", network.ws_url())
+        .env("WAGATE_WHATSAPP__CONNECTS_PER_SECOND", "1000")
+        .env("WAGATE_WORKER__SESSIONS_MAX", "20000")
+        .env("WAGATE_WORKER__RESTORE_PER_SECOND", "1000")
+        .env("WAGATE_LOG__LEVEL", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = gateway.stdout.take().context("the gateway has no output")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let (mut address, mut found) = (None, key);
+    timeout(START_MAX, async {
+        while address.is_none() || found.is_none() {
+            let line = lines
+                .next_line()
+                .await?
+                .context("the gateway ended at its start")?;
+            for word in line.split_whitespace() {
+                if word.starts_with("http://") {
+                    address = Some(word.trim_end_matches('/').to_owned());
+                } else if word.starts_with("wg_") {
+                    found = Some(word.to_owned());
+                }
+            }
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .context("the gateway did not say where it listens")??;
+    // Whatever else it prints must not fill the pipe and stop it.
+    tokio::task::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    let client = Client::new(address.unwrap_or_default(), found.unwrap_or_default())?;
+    Ok((gateway, client))
+}
