@@ -1,6 +1,10 @@
 //! The project's tooling: `cargo xtask <command>`. What CI runs is what a developer runs.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks by printing")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool speaks by printing"
+)]
 
 mod node;
 mod openapi;
@@ -65,11 +69,19 @@ fn main() -> Result<()> {
         Command::Test { quick, arguments } => suite::test(quick, &arguments),
         Command::Tidy => tidy::tidy(),
         Command::Openapi { check } => openapi::openapi(check),
-        Command::Services { action: Services::Up } => {
-            println!("{}={}", services::POSTGRES_VARIABLE, services::postgres_up()?);
+        Command::Services {
+            action: Services::Up,
+        } => {
+            println!(
+                "{}={}",
+                services::POSTGRES_VARIABLE,
+                services::postgres_up()?
+            );
             Ok(())
         }
-        Command::Services { action: Services::Down } => services::postgres_down(),
+        Command::Services {
+            action: Services::Down,
+        } => services::postgres_down(),
         Command::Dev => run::cargo(&["run", "--package", "wagate-sandbox"]),
     }
 }

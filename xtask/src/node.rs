@@ -22,7 +22,13 @@ pub(crate) fn packages_up() -> Result<()> {
     println!("installing the JavaScript clients (npm ci) …");
     run::output(
         Command::new("npm")
-            .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--legacy-peer-deps"])
+            .args([
+                "ci",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+                "--legacy-peer-deps",
+            ])
             .current_dir(&folder),
     )
     .context("the JavaScript clients could not be installed: is the npm registry reachable?")?;

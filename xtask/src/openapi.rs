@@ -9,7 +9,12 @@ use crate::run;
 /// Writes `docs/openapi.json`, or compares it with what the code says.
 pub(crate) fn openapi(check: bool) -> Result<()> {
     let made = run::output(&mut run::cargo_command(&[
-        "run", "--quiet", "--package", "wagate", "--", "openapi",
+        "run",
+        "--quiet",
+        "--package",
+        "wagate",
+        "--",
+        "openapi",
     ]))?;
     let path = run::root().join("docs/openapi.json");
     if !check {

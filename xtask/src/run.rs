@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 
 /// The workspace's root folder.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Runs `cargo` in the workspace, output shown.
@@ -25,7 +27,9 @@ pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
 /// Runs a command with its output shown.
 pub(crate) fn show(command: &mut Command) -> Result<()> {
     println!("\n▶ {}", words(command));
-    let status = command.status().with_context(|| format!("cannot run {}", words(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", words(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", words(command));
     }
@@ -39,8 +43,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         .output()
         .with_context(|| format!("cannot run {}", words(command)))?;
     if !output.status.success() {
-        let (out, err) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
         bail!("{} failed ({})\n{out}{err}", words(command), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -64,10 +70,20 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         bail!("{list} is missing and this is not a Debian system; {by_hand}");
     }
     println!("installing {list} (once a machine) …");
-    let prefix: &[&str] = if is_root() { &[] } else { &["sudo", "--non-interactive"] };
+    let prefix: &[&str] = if is_root() {
+        &[]
+    } else {
+        &["sudo", "--non-interactive"]
+    };
     let mut update = prefixed(prefix, &["apt-get", "update", "--quiet"]);
     output(&mut update).with_context(|| by_hand.clone())?;
-    let mut words = vec!["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"];
+    let mut words = vec![
+        "apt-get",
+        "install",
+        "--yes",
+        "--quiet",
+        "--no-install-recommends",
+    ];
     words.extend(packages);
     let mut install = prefixed(prefix, &words);
     install.env("DEBIAN_FRONTEND", "noninteractive");

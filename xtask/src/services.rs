@@ -35,7 +35,14 @@ pub(crate) fn postgres_up() -> Result<String> {
     println!("starting PostgreSQL on port {port} …");
     run::output(
         as_server_user(&bin.join("initdb"))
-            .args(["--username", "postgres", "--auth", "trust", "--encoding", "UTF8"])
+            .args([
+                "--username",
+                "postgres",
+                "--auth",
+                "trust",
+                "--encoding",
+                "UTF8",
+            ])
             .args(["--no-instructions", "--pgdata"])
             .arg(&data),
     )?;
@@ -45,7 +52,15 @@ pub(crate) fn postgres_up() -> Result<String> {
     );
     run::output(
         as_server_user(&bin.join("pg_ctl"))
-            .args(["start", "--wait", "--timeout", "60", "--options", &options, "--pgdata"])
+            .args([
+                "start",
+                "--wait",
+                "--timeout",
+                "60",
+                "--options",
+                &options,
+                "--pgdata",
+            ])
             .arg(&data)
             .arg("--log")
             .arg(folder.join("log")),
@@ -87,8 +102,12 @@ fn folder() -> PathBuf {
 fn is_up() -> bool {
     let data = folder().join("data");
     bin_folder().is_some_and(|bin| {
-        run::output(as_server_user(&bin.join("pg_ctl")).args(["status", "--pgdata"]).arg(data))
-            .is_ok()
+        run::output(
+            as_server_user(&bin.join("pg_ctl"))
+                .args(["status", "--pgdata"])
+                .arg(data),
+        )
+        .is_ok()
     })
 }
 
@@ -105,7 +124,9 @@ fn bin_folder() -> Option<PathBuf> {
 
 fn version(bin: &Path) -> u32 {
     let name = bin.parent().and_then(Path::file_name);
-    name.and_then(|name| name.to_str()).and_then(|name| name.parse().ok()).unwrap_or(0)
+    name.and_then(|name| name.to_str())
+        .and_then(|name| name.parse().ok())
+        .unwrap_or(0)
 }
 
 /// PostgreSQL refuses to run as root.

@@ -22,7 +22,15 @@ pub(crate) fn ci() -> Result<()> {
 
 /// Clippy over everything, warnings being errors.
 fn lint() -> Result<()> {
-    run::cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+    run::cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ])
 }
 
 /// All tests; `quick` leaves out those that need a service or packages.
@@ -65,6 +73,11 @@ fn nextest_up() -> Result<()> {
         return Ok(());
     }
     println!("installing cargo-nextest (once a machine, some minutes) …");
-    run::show(&mut run::cargo_command(&["install", "cargo-nextest", "--locked", "--debug"]))
-        .context("cargo-nextest could not be installed")
+    run::show(&mut run::cargo_command(&[
+        "install",
+        "cargo-nextest",
+        "--locked",
+        "--debug",
+    ]))
+    .context("cargo-nextest could not be installed")
 }

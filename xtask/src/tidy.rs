@@ -14,7 +14,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wagate-store", &["wagate-domain"]),
     ("wagate-app", &["wagate-domain", "wagate-store"]),
     ("wagate-engine", &["wagate-domain", "wagate-store"]),
-    ("wagate-worker", &["wagate-domain", "wagate-store", "wagate-engine"]),
+    (
+        "wagate-worker",
+        &["wagate-domain", "wagate-store", "wagate-engine"],
+    ),
     ("wagate-api", &["wagate-domain", "wagate-app"]),
     (
         "wagate",
@@ -30,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wagate-network", &[]),
     ("wagate-sandbox", &["wagate", "wagate-network"]),
     ("wagate-e2e", &["wagate", "wagate-network"]),
-    ("wagate-bench", &["wagate", "wagate-network"]),
+    ("wagate-bench", &["wagate", "wagate-network", "wagate-e2e"]),
     ("xtask", &[]),
 ];
 
@@ -66,17 +69,26 @@ pub(crate) fn tidy() -> Result<()> {
         println!("tidy: all source rules hold");
         return Ok(());
     }
-    bail!("{} source rule(s) broken:\n  {}", breaches.len(), breaches.join("\n  "))
+    bail!(
+        "{} source rule(s) broken:\n  {}",
+        breaches.len(),
+        breaches.join("\n  ")
+    )
 }
 
 fn layers(breaches: &mut Vec<String>) -> Result<()> {
     let metadata: Value = serde_json::from_str(&run::output(&mut run::cargo_command(&[
-        "metadata", "--no-deps", "--format-version", "1",
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
     ]))?)?;
     for package in metadata["packages"].as_array().into_iter().flatten() {
         let name = package["name"].as_str().unwrap_or_default();
         let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == name) else {
-            breaches.push(format!("{name} is in no layer: add it to xtask/src/tidy.rs"));
+            breaches.push(format!(
+                "{name} is in no layer: add it to xtask/src/tidy.rs"
+            ));
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -96,7 +108,10 @@ fn unsafe_feature(breaches: &mut Vec<String>) -> Result<()> {
         let mut command = run::cargo_command(&["tree", "--edges", "normal,features"]);
         let tree = run::output(command.args(packages))?;
         if tree.contains("danger-skip") || tree.contains("unsafe-sandbox") {
-            breaches.push(format!("the unsafe feature is on in `cargo build {}`", packages.join(" ")));
+            breaches.push(format!(
+                "the unsafe feature is on in `cargo build {}`",
+                packages.join(" ")
+            ));
         }
     }
     Ok(())
@@ -104,24 +119,38 @@ fn unsafe_feature(breaches: &mut Vec<String>) -> Result<()> {
 
 fn source(file: &Path, breaches: &mut Vec<String>) {
     let root = run::root();
-    let shown = file.strip_prefix(&root).unwrap_or(file).display().to_string();
+    let shown = file
+        .strip_prefix(&root)
+        .unwrap_or(file)
+        .display()
+        .to_string();
     let text = fs::read_to_string(file).unwrap_or_default();
     let lines = text.lines().count();
     if lines > LINES_MAX && !LONG_FILES.contains(&shown.as_str()) {
-        breaches.push(format!("{shown} has {lines} lines, more than {LINES_MAX}: split it"));
+        breaches.push(format!(
+            "{shown} has {lines} lines, more than {LINES_MAX}: split it"
+        ));
     } else if lines > LINES_WARN {
         println!("tidy: {shown} has {lines} lines, more than {LINES_WARN}");
     }
     if shown.ends_with("/mod.rs") {
         breaches.push(format!("{shown}: name the file after its module"));
     }
-    let leftovers = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!("), concat!("unimpl", "emented!(")];
+    let leftovers = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("to", "do!("),
+        concat!("unimpl", "emented!("),
+    ];
     for (number, line) in text.lines().enumerate() {
         if leftovers.iter().any(|word| line.contains(word)) {
             breaches.push(format!("{shown}:{}: unfinished", number + 1));
         }
     }
-    if let Some(name) = shown.strip_prefix("crates/").and_then(|rest| rest.split_once("/src/")) {
+    if let Some(name) = shown
+        .strip_prefix("crates/")
+        .and_then(|rest| rest.split_once("/src/"))
+    {
         confined(name.0, &shown, &text, breaches);
     }
 }
@@ -129,17 +158,23 @@ fn source(file: &Path, breaches: &mut Vec<String>) {
 fn confined(crate_name: &str, shown: &str, text: &str, breaches: &mut Vec<String>) {
     for (word, crates) in CONFINED {
         if !crates.contains(&crate_name) && code(text).any(|line| names(line, word)) {
-            breaches.push(format!("{shown} names {word}, which belongs to {}", crates.join(", ")));
+            breaches.push(format!(
+                "{shown} names {word}, which belongs to {}",
+                crates.join(", ")
+            ));
         }
     }
     if shown.contains("/compat/") && code(text).any(|line| line.contains("wagate_store")) {
-        breaches.push(format!("{shown}: a dialect translates; it must not name the store"));
+        breaches.push(format!(
+            "{shown}: a dialect translates; it must not name the store"
+        ));
     }
 }
 
 /// The lines that are not comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.trim_start().starts_with("//"))
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
 }
 
 /// Whether a line holds the word, not as the end of a longer one (`tokio_postgres::`, `bus::postgres::`).

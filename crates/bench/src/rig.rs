@@ -1,30 +1,25 @@
 //! The set-up of a scenario: the network here, the gateway in a child process, sessions linked.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 use wagate::client::Client;
+use wagate_e2e::process::{GatewayProcess, Program};
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::world::AccountSpec;
 
 use crate::process::{self, Usage};
-
-/// How long the gateway may take to answer its first request.
-const START_MAX: Duration = Duration::from_secs(30);
 
 /// A network, a gateway attached to it, and the folder of its database.
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) network: Network,
     pub(crate) client: Client,
-    gateway: Child,
+    gateway: GatewayProcess,
     folder: tempfile::TempDir,
 }
 
@@ -51,14 +46,13 @@ impl Rig {
     pub(crate) async fn restart(&mut self) -> Result<()> {
         self.gateway.kill().await?;
         let key = self.client.key().to_owned();
-        let (gateway, client) = spawn(&self.network, self.folder.path().into(), Some(key)).await?;
-        self.gateway = gateway;
-        self.client = client;
+        self.gateway = spawn(&self.network, self.folder.path(), Some(&key)).await?;
+        self.client = self.gateway.client().clone();
         Ok(())
     }
 
     pub(crate) fn usage(&self) -> Result<Usage> {
-        process::usage(Some(self.gateway.id().context("the gateway has ended")?))
+        process::usage(Some(self.gateway.pid().context("the gateway has ended")?))
     }
 
     /// Links sessions `from..to`, eight at a time.
@@ -177,53 +171,16 @@ pub(crate) fn contact_number(n: usize) -> String {
     format!("+62812{n:07}")
 }
 
-async fn spawn(network: &Network, folder: PathBuf, key: Option<String>) -> Result<(Child, Client)> {
-    let mut gateway = Command::new(std::env::current_exe()?)
-        .args(["gateway", "serve"])
-        .current_dir(&folder)
-        .env_clear()
-        .env("WAGATE_SERVER__HOST", "127.0.0.1")
-        .env("WAGATE_SERVER__PORT", "0")
-        .env(
-            "WAGATE_STORE__URL",
-            format!("sqlite:{}", folder.join("wagate.db").display()),
-        )
-        .env(
-            "WAGATE_SECURITY__MASTER_KEY_FILE",
-            folder.join("master.key"),
-        )
-        .env("WAGATE_WHATSAPP__URL", network.ws_url())
-        .env("WAGATE_WHATSAPP__CONNECTS_PER_SECOND", "1000")
-        .env("WAGATE_WORKER__SESSIONS_MAX", "20000")
-        .env("WAGATE_WORKER__RESTORE_PER_SECOND", "1000")
-        .env("WAGATE_LOG__LEVEL", "warn")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let stdout = gateway.stdout.take().context("the gateway has no output")?;
-    let mut lines = BufReader::new(stdout).lines();
-    let (mut address, mut found) = (None, key);
-    timeout(START_MAX, async {
-        while address.is_none() || found.is_none() {
-            let line = lines
-                .next_line()
-                .await?
-                .context("the gateway ended at its start")?;
-            for word in line.split_whitespace() {
-                if word.starts_with("http://") {
-                    address = Some(word.trim_end_matches('/').to_owned());
-                } else if word.starts_with("wg_") {
-                    found = Some(word.to_owned());
-                }
-            }
-        }
-        anyhow::Ok(())
-    })
-    .await
-    .context("the gateway did not say where it listens")??;
-    // Whatever else it prints must not fill the pipe and stop it.
-    tokio::task::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let client = Client::new(address.unwrap_or_default(), found.unwrap_or_default())?;
-    Ok((gateway, client))
+async fn spawn(network: &Network, folder: &Path, key: Option<&str>) -> Result<GatewayProcess> {
+    let mut program = Program::new(&std::env::current_exe()?, folder, &network.ws_url());
+    program.prefix = vec!["gateway".to_owned()];
+    for (name, value) in [
+        ("WAGATE_WHATSAPP__CONNECTS_PER_SECOND", "1000"),
+        ("WAGATE_WORKER__SESSIONS_MAX", "20000"),
+        ("WAGATE_WORKER__RESTORE_PER_SECOND", "1000"),
+        ("WAGATE_LOG__LEVEL", "warn"),
+    ] {
+        program.set(name, value);
+    }
+    GatewayProcess::start(&program, key).await
 }
