@@ -13,4 +13,8 @@ pub mod frame;
 pub mod jid;
 pub mod node;
 pub mod noise;
+pub mod pairing;
+pub mod phone;
+mod stanza;
 pub mod transcript;
+pub mod world;

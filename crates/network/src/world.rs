@@ -19,7 +19,7 @@ mod offline;
 mod options;
 pub mod prekeys;
 mod presence;
-mod timers;
+pub(crate) mod timers;
 pub(crate) mod turn;
 
 #[cfg(test)]
@@ -132,17 +132,32 @@ impl World {
     /// Takes a connection whose handshake is over: a registration gets its QR references, a login
     /// `success` or `failure`.
     pub fn open(&mut self, now: Millis, hello: Hello, out: &mut Vec<Effect>) {
-        Turn { world: self, now, out }.open(hello);
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .open(hello);
     }
 
     /// Takes a stanza from a connection.
     pub fn receive(&mut self, now: Millis, conn: ConnId, node: Node, out: &mut Vec<Effect>) {
-        Turn { world: self, now, out }.receive(conn, node);
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .receive(conn, node);
     }
 
     /// Forgets a connection whose socket is gone.
     pub fn closed(&mut self, now: Millis, conn: ConnId, out: &mut Vec<Effect>) {
-        Turn { world: self, now, out }.closed(conn);
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .closed(conn);
     }
 
     /// Takes a stanza as if the account's phone (device 0) had sent it; the same code routes it.
@@ -153,17 +168,30 @@ impl World {
         node: Node,
         out: &mut Vec<Effect>,
     ) {
-        Turn { world: self, now, out }.inbound(Origin::phone(account), node);
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .inbound(Origin::phone(account), node);
     }
 
     /// Does what has fallen due: QR references rotate, held and delayed stanzas move on, batches go.
     pub fn tick(&mut self, now: Millis, out: &mut Vec<Effect>) {
-        Turn { world: self, now, out }.tick();
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .tick();
     }
 
     /// When [`World::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Millis> {
-        [self.timers.next(), self.held.next_deadline()].into_iter().flatten().min()
+        [self.timers.next(), self.held.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // -- accounts -----------------------------------------------------------------------------------
@@ -187,7 +215,12 @@ impl World {
         patch: AccountPatch,
         out: &mut Vec<Effect>,
     ) -> Result<(), WorldError> {
-        Turn { world: self, now, out }.patch_account(account, patch)
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .patch_account(account, patch)
     }
 
     pub fn account(&self, account: AccountId) -> Option<&Account> {
@@ -212,7 +245,9 @@ impl World {
 
     /// All devices of the owner of `jid`, the phone (0) first.
     pub fn devices(&self, jid: &Jid) -> Vec<DeviceInfo> {
-        self.find(jid).map(Account::device_infos).unwrap_or_default()
+        self.find(jid)
+            .map(Account::device_infos)
+            .unwrap_or_default()
     }
 
     /// How many sockets are open, registrations included.
@@ -230,7 +265,12 @@ impl World {
         device: DeviceId,
         out: &mut Vec<Effect>,
     ) -> Option<PrekeyBundle> {
-        Turn { world: self, now, out }.take_bundle(account, device)
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .take_bundle(account, device)
     }
 
     // -- linking, called for the phone ----------------------------------------------------------------
@@ -255,11 +295,12 @@ impl World {
         primary_identity: Bytes,
         out: &mut Vec<Effect>,
     ) -> Result<(), WorldError> {
-        Turn { world: self, now, out }.primary_hello(
-            reference,
-            wrapped_primary_ephemeral,
-            primary_identity,
-        )
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .primary_hello(reference, wrapped_primary_ephemeral, primary_identity)
     }
 
     /// The account's next key index: 1, 2, 3 …, never twice.
@@ -269,7 +310,9 @@ impl World {
 
     /// The key indexes in use, for the list that the phone signs.
     pub fn key_indexes(&self, account: AccountId) -> Vec<u32> {
-        self.account(account).map(Account::key_indexes).unwrap_or_default()
+        self.account(account)
+            .map(Account::key_indexes)
+            .unwrap_or_default()
     }
 
     /// Stores the signed key-index list that the phone made (after a companion left).
@@ -290,7 +333,12 @@ impl World {
         companion: AcceptedCompanion,
         out: &mut Vec<Effect>,
     ) -> Result<DeviceId, WorldError> {
-        Turn { world: self, now, out }.pair_success(reference, account, companion)
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .pair_success(reference, account, companion)
     }
 
     /// Removes a companion, as its owner does on the phone: conflict `device_removed` with code 401.
@@ -301,7 +349,12 @@ impl World {
         device: DeviceId,
         out: &mut Vec<Effect>,
     ) -> Result<(), WorldError> {
-        Turn { world: self, now, out }.unlink_from_phone(account, device)
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .unlink_from_phone(account, device)
     }
 
     // -- the phone's reachability -----------------------------------------------------------------------
@@ -314,6 +367,11 @@ impl World {
         online: bool,
         out: &mut Vec<Effect>,
     ) -> Result<(), WorldError> {
-        Turn { world: self, now, out }.set_phone_online(account, online)
+        Turn {
+            world: self,
+            now,
+            out,
+        }
+        .set_phone_online(account, online)
     }
 }

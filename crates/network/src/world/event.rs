@@ -21,7 +21,11 @@ pub struct Hello {
 #[derive(Debug)]
 pub enum Effect {
     /// Send a stanza; `not_before` delays it (a fault, or pacing).
-    Send { conn: ConnId, node: Node, not_before: Option<Millis> },
+    Send {
+        conn: ConnId,
+        node: Node,
+        not_before: Option<Millis>,
+    },
     /// Close the socket after what was sent before has gone out; `abrupt` means at once and without a
     /// close frame, as when a cable is pulled.
     Close { conn: ConnId, abrupt: bool },
@@ -31,7 +35,10 @@ pub enum Effect {
     Phone { account: AccountId, node: Node },
     /// A companion uploaded its first prekeys: its phone should share the app-state key and send the
     /// history notification.
-    Greet { account: AccountId, device: DeviceId },
+    Greet {
+        account: AccountId,
+        device: DeviceId,
+    },
     /// Something that waiters may wait for; the shell broadcasts it.
     Event(NetworkEvent),
 }
@@ -43,21 +50,41 @@ pub enum NetworkEvent {
     /// A registration waits with its first QR reference.
     Waiting { conn: ConnId, reference: String },
     /// A companion asked for a pairing code for this account's number.
-    CodeRequested { account: AccountId, reference: String },
+    CodeRequested {
+        account: AccountId,
+        reference: String,
+    },
     /// A companion proved its identity and got its device number.
-    Linked { account: AccountId, device: DeviceId },
+    Linked {
+        account: AccountId,
+        device: DeviceId,
+    },
     /// A link came to nothing: the companion refused it or its signature is wrong.
     LinkRefused { account: AccountId, reason: String },
     /// A companion is gone, by its own logout or from the phone. The phone signs a new key-index list.
-    Unlinked { account: AccountId, device: DeviceId, by_phone: bool },
+    Unlinked {
+        account: AccountId,
+        device: DeviceId,
+        by_phone: bool,
+    },
     /// A companion logged in.
-    Connected { account: AccountId, device: DeviceId },
+    Connected {
+        account: AccountId,
+        device: DeviceId,
+    },
     /// A companion's connection ended.
-    Disconnected { account: AccountId, device: DeviceId },
+    Disconnected {
+        account: AccountId,
+        device: DeviceId,
+    },
     /// A login was refused with this `failure` reason.
     LoginRefused { reason: u16 },
     /// A companion took everything that waited for it.
-    OfflineDone { account: AccountId, device: DeviceId, count: u64 },
+    OfflineDone {
+        account: AccountId,
+        device: DeviceId,
+        count: u64,
+    },
     /// Something happened at a phone.
     Phone(crate::phone::PhoneEvent),
 }
@@ -70,7 +97,10 @@ pub enum WorldError {
     UnknownAccount(AccountId),
     /// The account has no such device.
     #[error("account {} has no device {device}", .account.0)]
-    UnknownDevice { account: AccountId, device: DeviceId },
+    UnknownDevice {
+        account: AccountId,
+        device: DeviceId,
+    },
     /// The number or LID is taken.
     #[error("{0} is taken")]
     Taken(String),

@@ -14,6 +14,8 @@ pub(crate) struct Timers {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
+    /// A login whose answer a fault delays.
+    Login(ConnId),
     /// A QR reference or pairing code of this connection may have expired.
     Link(ConnId),
     /// The client should have asked for its next batch of queued stanzas by now.
@@ -41,6 +43,7 @@ impl Turn<'_> {
         self.release_due();
         while let Some(timer) = self.world.timers.pop(self.now) {
             match timer {
+                Timer::Login(conn) => self.late_login(conn),
                 Timer::Link(conn) => self.expire_links(conn),
                 Timer::Batch { conn, sent } => self.batch_overdue(conn, sent),
             }

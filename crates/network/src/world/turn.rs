@@ -6,6 +6,7 @@ use super::{AccountId, ConnId, DeviceId, Effect, Millis, NetworkEvent, World};
 use crate::faults::{Action, Direction, Party};
 use crate::node::Node;
 use crate::stanza;
+use crate::transcript::Note;
 
 /// The world together with the time and the effects of the call in progress.
 pub(crate) struct Turn<'a> {
@@ -24,7 +25,11 @@ pub(crate) enum Origin {
     /// A connection that is not linked yet.
     Unlinked(ConnId),
     /// A companion on its connection.
-    Companion { account: AccountId, device: DeviceId, conn: ConnId },
+    Companion {
+        account: AccountId,
+        device: DeviceId,
+        conn: ConnId,
+    },
     /// The account's phone.
     Phone(AccountId),
 }
@@ -38,7 +43,9 @@ impl Origin {
     pub(crate) fn who(self) -> Option<(AccountId, DeviceId)> {
         match self {
             Self::Unlinked(_) => None,
-            Self::Companion { account, device, .. } => Some((account, device)),
+            Self::Companion {
+                account, device, ..
+            } => Some((account, device)),
             Self::Phone(account) => Some((account, 0)),
         }
     }
@@ -62,7 +69,9 @@ impl Turn<'_> {
     }
 
     pub(crate) fn receive(&mut self, conn: ConnId, node: Node) {
-        let Some(origin) = self.world.origin_of(conn) else { return };
+        let Some(origin) = self.world.origin_of(conn) else {
+            return;
+        };
         self.inbound(origin, node);
     }
 
@@ -72,13 +81,32 @@ impl Turn<'_> {
         world.counters.stanzas_in += 1;
         let party = world.party(origin);
         let fault = world.faults.inbound(self.now, &party, &node);
-        world.transcript.record(self.now, Direction::FromDevice, &party, &node, fault.as_ref());
         let Some(action) = fault else {
-            stanza::dispatch(self, origin, node);
+            self.accept(origin, node);
             return;
         };
-        world.counters.faults += 1;
+        self.note_fault(&party, &node, &action);
         self.inbound_fault(origin, &action, node);
+    }
+
+    /// Handles a stanza that got through.
+    fn accept(&mut self, origin: Origin, node: Node) {
+        self.record_inbound(origin, &node);
+        stanza::dispatch(self, origin, node);
+    }
+
+    fn record_inbound(&mut self, origin: Origin, node: &Node) {
+        let party = self.world.party(origin);
+        self.world
+            .transcript
+            .record(self.now, Direction::FromDevice, &party, node);
+    }
+
+    fn note_fault(&mut self, party: &Party, node: &Node, action: &Action) {
+        self.world.counters.faults += 1;
+        let rule = self.world.faults.last_fired();
+        let note = Note::fault(rule, action, party, Some(node));
+        self.world.transcript.note(self.now, note);
     }
 
     fn inbound_fault(&mut self, origin: Origin, action: &Action, node: Node) {
@@ -86,29 +114,36 @@ impl Turn<'_> {
             Action::Drop => {}
             Action::Delay { ms } => {
                 let until = self.now + millis(*ms);
-                self.world.held.delay(until, origin.lane(), Direction::FromDevice, node);
+                self.world
+                    .held
+                    .delay(until, origin.lane(), Direction::FromDevice, node);
             }
             Action::Duplicate => {
-                stanza::dispatch(self, origin, node.clone());
-                stanza::dispatch(self, origin, node);
+                self.accept(origin, node.clone());
+                self.accept(origin, node);
             }
             Action::Nack { .. } | Action::IqError { .. } => {
                 if node.is("message") {
                     self.world.counters.messages_in += 1;
                     self.world.counters.messages_refused += 1;
                 }
+                self.record_inbound(origin, &node);
                 if let Some(refusal) = action.refusal(self.now, &node) {
                     self.emit(origin, refusal);
                 }
             }
-            Action::NoAck => stanza::message::handle(self, origin, node, stanza::Ack::Never),
+            Action::NoAck => {
+                self.record_inbound(origin, &node);
+                stanza::message::handle(self, origin, node, stanza::Ack::Never);
+            }
             Action::LateAck { ms } => {
                 let until = self.now + millis(*ms);
+                self.record_inbound(origin, &node);
                 stanza::message::handle(self, origin, node, stanza::Ack::At(until));
             }
             Action::Replace { .. } | Action::Corrupt => {
                 let changed = action.changed(node);
-                stanza::dispatch(self, origin, changed);
+                self.accept(origin, changed);
             }
             Action::StreamError { .. }
             | Action::StreamEnd
@@ -116,7 +151,7 @@ impl Turn<'_> {
             | Action::Close { .. }
             | Action::Silence => self.disturb(origin, action, node.get("id").as_deref()),
             // Refused for this direction when the rule is added.
-            Action::Reorder { .. } => stanza::dispatch(self, origin, node),
+            Action::Reorder { .. } => self.accept(origin, node),
         }
     }
 
@@ -127,20 +162,19 @@ impl Turn<'_> {
         }
         let party = self.world.party(to);
         let Some(action) = self.world.faults.outbound(self.now, &party, &node) else {
-            self.put(to, &party, node, None);
+            self.put(to, &party, node);
             self.release_overtaken(to);
             return;
         };
-        self.world.counters.faults += 1;
+        self.note_fault(&party, &node, &action);
         let lane = to.lane();
         match &action {
-            Action::Drop => {
-                self.note(&party, &node, &action);
-                return;
-            }
+            Action::Drop => return,
             Action::Delay { ms } => {
                 let until = self.now + millis(*ms);
-                self.world.held.delay(until, lane, Direction::ToDevice, node);
+                self.world
+                    .held
+                    .delay(until, lane, Direction::ToDevice, node);
                 return;
             }
             Action::Reorder { ms } => {
@@ -149,19 +183,18 @@ impl Turn<'_> {
                 return;
             }
             Action::Duplicate => {
-                self.put(to, &party, node.clone(), Some(&action));
-                self.put(to, &party, node, Some(&action));
+                self.put(to, &party, node.clone());
+                self.put(to, &party, node);
             }
             Action::Replace { .. } | Action::Corrupt => {
                 let changed = action.changed(node);
-                self.put(to, &party, changed, Some(&action));
+                self.put(to, &party, changed);
             }
             Action::StreamError { .. }
             | Action::StreamEnd
             | Action::Failure { .. }
             | Action::Close { .. }
             | Action::Silence => {
-                self.note(&party, &node, &action);
                 self.disturb(to, &action, node.get("id").as_deref());
                 return;
             }
@@ -169,46 +202,47 @@ impl Turn<'_> {
             Action::Nack { .. }
             | Action::NoAck
             | Action::LateAck { .. }
-            | Action::IqError { .. } => self.put(to, &party, node, None),
+            | Action::IqError { .. } => self.put(to, &party, node),
         }
         self.release_overtaken(to);
     }
 
     /// Sends without asking the fault plan: for what a fault itself sends or has released.
-    fn put(&mut self, to: Origin, party: &Party, node: Node, fault: Option<&Action>) {
+    fn put(&mut self, to: Origin, party: &Party, node: Node) {
         let world = &mut *self.world;
         world.counters.stanzas_out += 1;
-        world.transcript.record(self.now, Direction::ToDevice, party, &node, fault);
+        world
+            .transcript
+            .record(self.now, Direction::ToDevice, party, &node);
         self.out.push(match to {
-            Origin::Unlinked(conn) | Origin::Companion { conn, .. } => {
-                Effect::Send { conn, node, not_before: None }
-            }
+            Origin::Unlinked(conn) | Origin::Companion { conn, .. } => Effect::Send {
+                conn,
+                node,
+                not_before: None,
+            },
             Origin::Phone(account) => Effect::Phone { account, node },
         });
-    }
-
-    /// Records a stanza that a fault kept from its receiver.
-    fn note(&mut self, party: &Party, node: &Node, action: &Action) {
-        self.world.transcript.record(self.now, Direction::ToDevice, party, node, Some(action));
     }
 
     fn release_overtaken(&mut self, to: Origin) {
         for released in self.world.held.overtaken(to.lane()) {
             let party = self.world.party(to);
-            self.put(to, &party, released.node, None);
+            self.put(to, &party, released.node);
         }
     }
 
     /// Lets go what a delay or a reorder fault held until now.
     pub(super) fn release_due(&mut self) {
         for released in self.world.held.due(self.now) {
-            let Some(origin) = self.world.origin_of_lane(released.conn) else { continue };
+            let Some(origin) = self.world.origin_of_lane(released.conn) else {
+                continue;
+            };
             match released.direction {
-                Direction::FromDevice => stanza::dispatch(self, origin, released.node),
+                Direction::FromDevice => self.accept(origin, released.node),
                 Direction::ToDevice | Direction::Connect => {
                     if self.world.can_hear(origin) {
                         let party = self.world.party(origin);
-                        self.put(origin, &party, released.node, None);
+                        self.put(origin, &party, released.node);
                     }
                 }
             }
@@ -217,15 +251,21 @@ impl Turn<'_> {
 
     /// Sends a stanza later, without asking the fault plan again.
     pub(crate) fn emit_at(&mut self, until: Millis, to: Origin, node: Node) {
-        self.world.held.delay(until, to.lane(), Direction::ToDevice, node);
+        self.world
+            .held
+            .delay(until, to.lane(), Direction::ToDevice, node);
     }
 
     /// Ends a connection, or makes it useless, as a fault asks.
-    pub(super) fn disturb(&mut self, origin: Origin, action: &Action, id: Option<&str>) {
-        let (Origin::Unlinked(conn) | Origin::Companion { conn, .. }) = origin else { return };
-        if let Some(farewell) = action.farewell(id) {
+    pub(crate) fn disturb(&mut self, origin: Origin, action: &Action, id: Option<&str>) {
+        let (Origin::Unlinked(conn) | Origin::Companion { conn, .. }) = origin else {
+            return;
+        };
+        if self.world.can_hear(origin)
+            && let Some(farewell) = action.farewell(id)
+        {
             let party = self.world.party(origin);
-            self.put(origin, &party, farewell, Some(action));
+            self.put(origin, &party, farewell);
         }
         if matches!(action, Action::Silence) {
             if let Some(connection) = self.world.connections.get_mut(&conn) {
@@ -248,9 +288,16 @@ impl Turn<'_> {
 impl World {
     /// Who is behind a connection; `None` for one that is gone.
     pub(crate) fn origin_of(&self, conn: ConnId) -> Option<Origin> {
-        let connection = self.connections.get(&conn).filter(|connection| !connection.silent)?;
+        let connection = self
+            .connections
+            .get(&conn)
+            .filter(|connection| !connection.silent)?;
         Some(match connection.login {
-            Some((account, device)) => Origin::Companion { account, device, conn },
+            Some((account, device)) => Origin::Companion {
+                account,
+                device,
+                conn,
+            },
             None => Origin::Unlinked(conn),
         })
     }
@@ -259,28 +306,39 @@ impl World {
         if lane & PHONE_LANE == 0 {
             return self.origin_of(lane);
         }
-        u32::try_from(lane & !PHONE_LANE).ok().map(|account| Origin::Phone(AccountId(account)))
+        u32::try_from(lane & !PHONE_LANE)
+            .ok()
+            .map(|account| Origin::Phone(AccountId(account)))
     }
 
     pub(crate) fn party(&self, origin: Origin) -> Party {
         let phone = |account: AccountId| {
-            self.account(account).map(|account| account.phone.clone().into_owned())
+            self.account(account)
+                .map(|account| account.phone.clone().into_owned())
         };
         match origin {
             Origin::Unlinked(conn) => Party::unlinked(conn),
             Origin::Phone(account) => Party::phone(account, phone(account).unwrap_or_default()),
-            Origin::Companion { account, device, conn } => {
-                Party::device(account, phone(account).unwrap_or_default(), device, Some(conn))
-            }
+            Origin::Companion {
+                account,
+                device,
+                conn,
+            } => Party::device(
+                account,
+                phone(account).unwrap_or_default(),
+                device,
+                Some(conn),
+            ),
         }
     }
 
     /// Whether a stanza for this receiver would reach anybody.
     fn can_hear(&self, to: Origin) -> bool {
         match to {
-            Origin::Unlinked(conn) | Origin::Companion { conn, .. } => {
-                self.connections.get(&conn).is_some_and(|connection| !connection.silent)
-            }
+            Origin::Unlinked(conn) | Origin::Companion { conn, .. } => self
+                .connections
+                .get(&conn)
+                .is_some_and(|connection| !connection.silent),
             Origin::Phone(account) => self.account(account).is_some(),
         }
     }
