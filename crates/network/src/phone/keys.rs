@@ -3,12 +3,13 @@
 //! the same seed makes the same phones.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use rand::{CryptoRng, Rng};
 use wacore_libsignal::crypto::hmac_sha256;
 use wacore_libsignal::protocol::{
     GenericSignedPreKey as _, IdentityKey, IdentityKeyPair, KeyPair, PreKeyId, PreKeyRecord,
-    PrivateKey, SignalProtocolError, SignedPreKeyId, SignedPreKeyRecord, Timestamp,
+    PrivateKey, PublicKey, SignalProtocolError, SignedPreKeyId, SignedPreKeyRecord, Timestamp,
 };
 
 use super::port::{Prekey, SignedPrekey};
@@ -17,7 +18,6 @@ use super::port::{Prekey, SignedPrekey};
 const SIGNED_PREKEY_ID: u32 = 1;
 
 /// The derived keys and what was spent of them.
-#[derive(Debug)]
 pub(super) struct Keyring {
     root: [u8; 32],
     pub(super) identity: IdentityKeyPair,
@@ -46,10 +46,15 @@ impl Keyring {
             .calculate_signature(&signed.public_key.serialize(), rng)?;
         let registration = derive(&root, "registration", 0);
         Ok(Self {
-            identity: IdentityKeyPair::new(IdentityKey::new(identity.public_key), identity.private_key),
+            identity: IdentityKeyPair::new(
+                IdentityKey::new(identity.public_key),
+                identity.private_key,
+            ),
             // 14 bits and not zero, as all clients do.
-            registration_id: u32::from(u16::from_be_bytes([registration[0], registration[1]]) & 0x3fff)
-                .max(1),
+            registration_id: u32::from(
+                u16::from_be_bytes([registration[0], registration[1]]) & 0x3fff,
+            )
+            .max(1),
             signed,
             signature,
             next_prekey: 1,
@@ -77,7 +82,10 @@ impl Keyring {
                 let id = self.next_prekey;
                 // Ids have three bytes on the wire; 0 is not used.
                 self.next_prekey = if id >= 0x00ff_fffe { 1 } else { id + 1 };
-                Ok(Prekey { id, public: raw(&self.one_time(id)?.public_key) })
+                Ok(Prekey {
+                    id,
+                    public: raw(&self.one_time(id)?.public_key),
+                })
             })
             .collect()
     }
@@ -107,7 +115,12 @@ impl Keyring {
             return Err(SignalProtocolError::InvalidSignedPreKeyId);
         }
         let time = Timestamp::from_epoch_millis(0);
-        Ok(SignedPreKeyRecord::new(id, time, &self.signed, &self.signature))
+        Ok(SignedPreKeyRecord::new(
+            id,
+            time,
+            &self.signed,
+            &self.signature,
+        ))
     }
 
     fn one_time(&self, id: u32) -> Result<KeyPair, SignalProtocolError> {
@@ -115,8 +128,18 @@ impl Keyring {
     }
 }
 
+/// Secrets stay out of logs.
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring")
+            .field("registration_id", &self.registration_id)
+            .field("next_prekey", &self.next_prekey)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A public key's 32 bytes without the type byte.
-pub(super) fn raw(key: &wacore_libsignal::protocol::PublicKey) -> [u8; 32] {
+pub(super) fn raw(key: &PublicKey) -> [u8; 32] {
     let serialized = key.serialize();
     let mut bytes = [0; 32];
     bytes.copy_from_slice(&serialized[1..]);

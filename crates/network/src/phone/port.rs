@@ -98,26 +98,59 @@ pub trait PhonePort {
 
 /// What happened at a phone, for waiters, the control API and the transcript.
 #[derive(Clone, Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "what", rename_all = "snake_case")]
 pub enum PhoneEvent {
     /// A message appeared on the screen, for the first time.
-    Shown { account: AccountId, message: ScreenMessage },
+    Shown {
+        account: AccountId,
+        message: ScreenMessage,
+    },
     /// A further copy of a message that the screen shows already came over the wire.
-    ShownAgain { account: AccountId, message: ScreenMessage },
+    ShownAgain {
+        account: AccountId,
+        message: ScreenMessage,
+    },
     /// A message on the screen was edited or deleted for everyone.
-    Changed { account: AccountId, message: ScreenMessage },
+    Changed {
+        account: AccountId,
+        message: ScreenMessage,
+    },
     /// A receipt for something that this phone (or its owner's companion) sent.
     Receipt(PhoneReceipt),
     /// The server took (or refused) a message that this phone sent.
-    ServerAck { account: AccountId, id: String, error: Option<u16> },
+    ServerAck {
+        account: AccountId,
+        id: String,
+        error: Option<u16>,
+    },
     /// A peer types, records or stopped.
-    ChatState { account: AccountId, from: String, state: String },
+    ChatState {
+        account: AccountId,
+        from: String,
+        state: String,
+    },
     /// A peer's presence changed.
-    Presence { account: AccountId, from: String, available: bool },
+    Presence {
+        account: AccountId,
+        from: String,
+        available: bool,
+    },
     /// A copy could not be decrypted; the phone asked its sender to try again.
-    Undecryptable { account: AccountId, from: String, device: u16, id: String, reason: String },
+    Undecryptable {
+        account: AccountId,
+        from: String,
+        device: u16,
+        id: String,
+        reason: String,
+    },
     /// A sender was asked to try again and the phone resent.
-    Resent { account: AccountId, to: String, device: u16, id: String, count: u32 },
+    Resent {
+        account: AccountId,
+        to: String,
+        device: u16,
+        id: String,
+        count: u32,
+    },
     /// The phone refused a companion, e.g. for a wrong code.
     LinkRefused { account: AccountId, reason: String },
     /// A new companion got its app-state key and the notification about its history.
