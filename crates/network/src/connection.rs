@@ -22,7 +22,7 @@ pub(crate) use outbox::{End, Outbox, Work};
 
 use crate::codec::{self, CodecError, Dictionary};
 use crate::frame::{self, FrameError, FrameReader, Greeting};
-use crate::network::Network;
+use crate::network::{Network, Pattern};
 use crate::node::Node;
 use crate::noise::{self, Answer, NoiseError, Receiving, Sending, Session};
 use crate::world::{ConnId, Hello};
@@ -348,12 +348,20 @@ where
     match noise::answer(&identity, &greeting.header, &hello, refuse_ik)? {
         Answer::Finished(reply, session) => {
             send_frame(socket, &reply).await?;
+            network.count_handshake(Pattern::Ik);
             Ok(*session)
         }
         Answer::Waiting(reply, waiting) => {
             send_frame(socket, &reply).await?;
+            let pattern = if waiting.is_fallback() {
+                Pattern::Fallback
+            } else {
+                Pattern::Xx
+            };
             let finish = next_frame(socket, frames).await?;
-            Ok(waiting.finish(&finish)?)
+            let session = waiting.finish(&finish)?;
+            network.count_handshake(pattern);
+            Ok(session)
         }
     }
 }

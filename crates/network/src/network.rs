@@ -92,11 +92,31 @@ pub enum NetworkError {
     Certificates(#[from] CertificateError),
 }
 
+/// Handshakes that were completed, by pattern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// Clients that did not know the server's key.
+    pub xx: u64,
+    /// Clients that knew it.
+    pub ik: u64,
+    /// Clients that knew another one, or were refused.
+    pub fallback: u64,
+}
+
+/// A kind of handshake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pattern {
+    Xx,
+    Ik,
+    Fallback,
+}
+
 /// How the network greets clients; tests change it while it runs.
 #[derive(Clone, Debug)]
 struct Handshake {
     identity: Arc<NoiseIdentity>,
     refuse_ik: bool,
+    done: Handshakes,
 }
 
 /// What the world's mutex protects.
@@ -204,6 +224,7 @@ impl Network {
         let handshake = Handshake {
             identity: Arc::clone(&identity),
             refuse_ik: false,
+            done: Handshakes::default(),
         };
         let mut world = World::new(options.world.clone());
         world.set_media_host(format!("localhost:{}", address.port()));
@@ -308,6 +329,11 @@ impl Network {
         self.0.handshake().refuse_ik = refuse;
     }
 
+    /// How clients have greeted so far.
+    pub fn handshakes(&self) -> Handshakes {
+        self.0.handshake().done
+    }
+
     /// Changes the static key: clients that remember the old one have to fall back.
     pub fn rotate_noise_key(&self) -> Result<(), NoiseError> {
         let rotated = self.0.identity.rotated()?;
@@ -349,6 +375,16 @@ impl Network {
     pub(crate) fn handshake(&self) -> (Arc<NoiseIdentity>, bool) {
         let handshake = self.0.handshake();
         (Arc::clone(&handshake.identity), handshake.refuse_ik)
+    }
+
+    pub(crate) fn count_handshake(&self, pattern: Pattern) {
+        let mut handshake = self.0.handshake();
+        let counter = match pattern {
+            Pattern::Xx => &mut handshake.done.xx,
+            Pattern::Ik => &mut handshake.done.ik,
+            Pattern::Fallback => &mut handshake.done.fallback,
+        };
+        *counter += 1;
     }
 
     /// Registers a connection and lets the world greet it.
@@ -453,14 +489,14 @@ impl Core {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn handshake(&self) -> MutexGuard<'_, Handshake> {
         self.handshake
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_world<R>(&self, f: impl FnOnce(&mut World, Millis, &mut Vec<Effect>) -> R) -> R {

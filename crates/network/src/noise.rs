@@ -274,6 +274,7 @@ pub enum Answer {
 pub struct Waiting {
     noise: NoiseHandshake,
     ephemeral: KeyPair,
+    fallback: bool,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -379,6 +380,7 @@ fn answer_xx(
         Box::new(Waiting {
             noise,
             ephemeral: pair,
+            fallback: pattern == XX_FALLBACK,
         }),
     ))
 }
@@ -397,11 +399,17 @@ fn server_hello(pair: &KeyPair, static_key: Option<Vec<u8>>, payload: Vec<u8>) -
 }
 
 impl Waiting {
+    /// Whether the client had tried IK.
+    pub fn is_fallback(&self) -> bool {
+        self.fallback
+    }
+
     /// Takes the client's last message.
     pub fn finish(self, message: &[u8]) -> Result<Session, NoiseError> {
         let Self {
             mut noise,
             ephemeral,
+            ..
         } = self;
         let finish = HandshakeMessage::decode_from_slice(message)
             .ok()

@@ -1,0 +1,175 @@
+//! A real client library linked to the simulated network: whatsapp-rust with its store in memory.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use wacore::store::in_memory::InMemoryBackend;
+use wagate_network::network::Network;
+use whatsapp_rust::prelude::*;
+use whatsapp_rust_tokio_transport::TokioWebSocketTransportFactory;
+
+/// Longer than anything here takes on a busy machine.
+pub const BOUND: Duration = Duration::from_secs(40);
+
+/// No internet: media and version look-ups are not part of these tests.
+struct NoHttp;
+
+#[async_trait::async_trait]
+impl wacore::net::HttpClient for NoHttp {
+    async fn execute(
+        &self,
+        request: wacore::net::HttpRequest,
+    ) -> anyhow::Result<wacore::net::HttpResponse> {
+        anyhow::bail!("no http in this test: {}", request.url)
+    }
+}
+
+struct Forward(mpsc::Sender<Arc<Event>>);
+
+impl EventHandler for Forward {
+    fn handle_event(&self, event: Arc<Event>) {
+        self.0.try_send(event).expect("the test does not read its events");
+    }
+}
+
+/// What survives a restart of the client.
+#[derive(Clone)]
+pub struct Store(Arc<InMemoryBackend>);
+
+impl Store {
+    pub fn new() -> Self {
+        Self(Arc::new(InMemoryBackend::new()))
+    }
+}
+
+/// A running client and what it told.
+pub struct Companion {
+    pub client: Arc<Client>,
+    handle: BotHandle,
+    events: mpsc::Receiver<Arc<Event>>,
+    /// Events that nobody asked for yet; they come in no particular order.
+    seen: VecDeque<Arc<Event>>,
+}
+
+impl Companion {
+    /// Starts a client on `store` and lets it connect.
+    pub async fn start(network: &Network, store: &Store) -> Self {
+        let transport = TokioWebSocketTransportFactory::new().with_url(network.ws_url());
+        Self::start_with(transport, store).await
+    }
+
+    pub async fn start_with(transport: TokioWebSocketTransportFactory, store: &Store) -> Self {
+        let (sender, events) = mpsc::channel(4096);
+        let bot = Bot::builder()
+            .with_backend_arc(store.0.clone())
+            .with_transport_factory(transport)
+            .with_http_client(NoHttp)
+            .with_version((2, 3000, 0))
+            .with_push_name("Companion")
+            .with_wanted_pre_key_count(30)
+            .with_event_handler(Forward(sender))
+            .build()
+            .await
+            .expect("the client can be built");
+        let client = bot.client();
+        client.set_force_active_delivery_receipts(true);
+        let handle = bot.spawn();
+        Self { client, handle, events, seen: VecDeque::new() }
+    }
+
+    /// Waits for the first event of which `pick` makes something.
+    pub async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        let until = Instant::now() + BOUND;
+        for at in 0..self.seen.len() {
+            if let Some(found) = pick(&self.seen[at]) {
+                self.seen.remove(at);
+                return found;
+            }
+        }
+        loop {
+            let Ok(Some(event)) = timeout_at(until, self.events.recv()).await else {
+                let mut seen = String::new();
+                for event in &self.seen {
+                    write!(seen, " {event:?}").unwrap();
+                }
+                panic!("waited for {what}, saw{seen}");
+            };
+            match pick(&event) {
+                Some(found) => return found,
+                None => self.seen.push_back(event),
+            }
+        }
+    }
+
+    /// Waits for the text of a QR code.
+    pub async fn qr(&mut self) -> String {
+        self.expect("a QR code", |event| match event {
+            Event::PairingQrCode(qr) => Some(qr.code.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until it is logged in and has synchronised.
+    pub async fn connected(&mut self) {
+        self.expect("connected", |event| matches!(event, Event::Connected(_)).then_some(())).await;
+    }
+
+    /// Waits for a message with this text and answers its id and sender.
+    pub async fn text(&mut self, text: &str) -> (String, Jid) {
+        self.expect(&format!("the message `{text}`"), |event| match event {
+            Event::Messages(batch) => batch
+                .messages
+                .iter()
+                .find(|message| message.message.text_content() == Some(text))
+                .map(|message| (message.info.id.to_string(), message.info.source.sender.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Sends a text and answers its id.
+    pub async fn send(&self, to: &str, text: &str) -> String {
+        let to: Jid = format!("{to}@s.whatsapp.net").parse().expect("a number");
+        let sent = self.client.send_text(to, text).await.expect("the message can be sent");
+        sent.message_id.to_string()
+    }
+
+    /// Waits for the server's answer to a message; the error code if it refused.
+    pub async fn ack(&mut self, id: &str) -> Option<String> {
+        self.expect(&format!("the server's ack of {id}"), |event| match event {
+            Event::ServerAck(ack) if ack.id == id && ack.class.as_deref() == Some("message") => {
+                Some(ack.error.clone())
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for a receipt of this kind.
+    pub async fn receipt(&mut self, id: &str, kind: whatsapp_rust::types::presence::ReceiptType) {
+        self.expect(&format!("the receipt {kind:?} for {id}"), |event| match event {
+            Event::Receipt(receipt)
+                if receipt.r#type == kind && receipt.message_ids.iter().any(|i| i == id) =>
+            {
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+    }
+
+    /// Disconnects and stops; the store stays.
+    pub async fn stop(self) {
+        self.handle.shutdown().await;
+    }
+
+    /// Waits until the client gives up for good.
+    pub async fn ended(self) {
+        tokio::time::timeout(BOUND, self.handle).await.expect("the client goes on");
+    }
+}
