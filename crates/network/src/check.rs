@@ -4,6 +4,7 @@
 //! them when the work is done. What a fault kept back, changed or reordered is not held against
 //! anybody. Each rule names the entry that breaks it.
 
+mod facts;
 mod rules;
 
 use std::collections::HashSet;

@@ -5,6 +5,7 @@
 //! the other side of the wire and serves any client that speaks the protocol.
 
 pub mod certificates;
+pub mod check;
 pub mod clock;
 pub mod codec;
 pub mod counters;
