@@ -32,7 +32,9 @@ struct Forward(mpsc::Sender<Arc<Event>>);
 
 impl EventHandler for Forward {
     fn handle_event(&self, event: Arc<Event>) {
-        self.0.try_send(event).expect("the test does not read its events");
+        self.0
+            .try_send(event)
+            .expect("the test does not read its events");
     }
 }
 
@@ -78,7 +80,12 @@ impl Companion {
         let client = bot.client();
         client.set_force_active_delivery_receipts(true);
         let handle = bot.spawn();
-        Self { client, handle, events, seen: VecDeque::new() }
+        Self {
+            client,
+            handle,
+            events,
+            seen: VecDeque::new(),
+        }
     }
 
     /// Waits for the first event of which `pick` makes something.
@@ -116,7 +123,10 @@ impl Companion {
 
     /// Waits until it is logged in and has synchronised.
     pub async fn connected(&mut self) {
-        self.expect("connected", |event| matches!(event, Event::Connected(_)).then_some(())).await;
+        self.expect("connected", |event| {
+            matches!(event, Event::Connected(_)).then_some(())
+        })
+        .await;
     }
 
     /// Waits for a message with this text and answers its id and sender.
@@ -126,7 +136,12 @@ impl Companion {
                 .messages
                 .iter()
                 .find(|message| message.message.text_content() == Some(text))
-                .map(|message| (message.info.id.to_string(), message.info.source.sender.clone())),
+                .map(|message| {
+                    (
+                        message.info.id.to_string(),
+                        message.info.source.sender.clone(),
+                    )
+                }),
             _ => None,
         })
         .await
@@ -135,7 +150,11 @@ impl Companion {
     /// Sends a text and answers its id.
     pub async fn send(&self, to: &str, text: &str) -> String {
         let to: Jid = format!("{to}@s.whatsapp.net").parse().expect("a number");
-        let sent = self.client.send_text(to, text).await.expect("the message can be sent");
+        let sent = self
+            .client
+            .send_text(to, text)
+            .await
+            .expect("the message can be sent");
         sent.message_id.to_string()
     }
 
@@ -152,14 +171,17 @@ impl Companion {
 
     /// Waits for a receipt of this kind.
     pub async fn receipt(&mut self, id: &str, kind: whatsapp_rust::types::presence::ReceiptType) {
-        self.expect(&format!("the receipt {kind:?} for {id}"), |event| match event {
-            Event::Receipt(receipt)
-                if receipt.r#type == kind && receipt.message_ids.iter().any(|i| i == id) =>
-            {
-                Some(())
-            }
-            _ => None,
-        })
+        self.expect(
+            &format!("the receipt {kind:?} for {id}"),
+            |event| match event {
+                Event::Receipt(receipt)
+                    if receipt.r#type == kind && receipt.message_ids.iter().any(|i| i == id) =>
+                {
+                    Some(())
+                }
+                _ => None,
+            },
+        )
         .await;
     }
 
@@ -170,6 +192,8 @@ impl Companion {
 
     /// Waits until the client gives up for good.
     pub async fn ended(self) {
-        tokio::time::timeout(BOUND, self.handle).await.expect("the client goes on");
+        tokio::time::timeout(BOUND, self.handle)
+            .await
+            .expect("the client goes on");
     }
 }
