@@ -1,51 +1,231 @@
-//! The database: opening, migrating, and running closures on its threads.
-use std::time::Duration;
-use crate::{error::StoreError, seal::Sealer};
+//! The database: opening it, migrating it, and running closures on its threads.
+//!
+//! `write` and `read` send a closure to a database thread and wait for the answer; no SQL ever runs on
+//! an async task. SQLite has one writing thread with group commit (`writer.rs`) and a few readers;
+//! PostgreSQL has a bounded pool of threads with a connection each (`postgres.rs`). Where the two
+//! differ in words is `dialect.rs`.
 
-#[derive(Clone, Debug)]
+mod dialect;
+mod job;
+mod migrate;
+mod postgres;
+mod sqlite;
+mod sql;
+mod tx;
+mod value;
+mod writer;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use dialect::Dialect;
+pub use migrate::MigrationReport;
+pub use tx::Tx;
+
+pub(crate) use dialect::Lock;
+pub(crate) use value::{Row, Value, params};
+
+use crate::error::StoreError;
+use crate::seal::Sealer;
+use job::{Message, TypedJob};
+
+/// How to open a database.
+#[derive(Clone)]
 pub struct DbOptions {
-    /// `sqlite:/path/file.db`, `sqlite::memory:` or `postgres://…`.
+    /// `sqlite:/path/file.db`, `sqlite::memory:` (for tests) or `postgres://…`.
     pub url: String,
-    /// SQLite: reading threads.
+    /// SQLite: threads that read.
     pub readers: usize,
-    /// PostgreSQL: connections, one database thread each.
+    /// PostgreSQL: connections, each with a thread of its own.
     pub pool: usize,
-    /// Closures that may wait; more make `write` wait itself, bounded by `queue_wait`.
+    /// Closures that may wait for a thread; more wait themselves, `queue_wait` at most.
     pub queue_max: usize,
+    /// The longest wait for a place in the queue; then [`StoreError::Busy`].
     pub queue_wait: Duration,
-    /// SQLite's busy time-out; PostgreSQL's lock time-out.
+    /// How long a statement waits for a lock that another transaction holds.
     pub busy_timeout: Duration,
-    /// PostgreSQL's statement time-out.
+    /// PostgreSQL: the longest time for one statement.
     pub statement_timeout: Duration,
-    /// SQLite: closures that share one commit.
+    /// PostgreSQL: the longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// SQLite: closures that may share one commit.
     pub group_max: usize,
+    /// SQLite: the file's bound in pages of 4 KiB, for tests of a full disk.
+    pub pages_max: Option<u32>,
 }
 
 impl DbOptions {
-    /// The defaults for this database.
-    pub fn new(_url: impl Into<String>) -> Self { todo!() }
+    /// The defaults for the database that `url` names.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            readers: 2,
+            pool: 8,
+            queue_max: 4096,
+            queue_wait: Duration::from_secs(10),
+            busy_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(3),
+            group_max: 256,
+            pages_max: None,
+        }
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect { Sqlite, Postgres }
+impl fmt::Debug for DbOptions {
+    /// Leaves out the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DbOptions")
+            .field("readers", &self.readers)
+            .field("pool", &self.pool)
+            .field("queue_max", &self.queue_max)
+            .finish_non_exhaustive()
+    }
+}
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MigrationReport { pub from: i64, pub to: i64 }
+/// A handle on the database; cheap to clone.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
 
-#[derive(Clone, Debug)]
-pub struct Db;
-#[derive(Debug)]
-pub struct Tx<'c>(std::marker::PhantomData<&'c ()>);
+struct Inner {
+    dialect: Dialect,
+    sealer: Sealer,
+    queue_wait: Duration,
+    writer: mpsc::Sender<Message>,
+    /// The same queue as `writer` where reads have no threads of their own.
+    reader: mpsc::Sender<Message>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("dialect", &self.0.dialect).finish_non_exhaustive()
+    }
+}
 
 impl Db {
-    /// Opens the database; refuses a newer schema, does not migrate.
-    pub async fn open(_options: DbOptions, _sealer: Sealer) -> Result<Self, StoreError> { todo!() }
-    pub async fn migrate(&self) -> Result<MigrationReport, StoreError> { todo!() }
-    /// Committed when it returns `Ok`.
-    pub async fn write<R: Send + 'static>(&self, _f: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static) -> Result<R, StoreError> { todo!() }
-    pub async fn read<R: Send + 'static>(&self, _f: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static) -> Result<R, StoreError> { todo!() }
-    pub fn sealer(&self) -> &Sealer { todo!() }
-    pub async fn ping(&self) -> Result<(), StoreError> { todo!() }
-    pub fn dialect(&self) -> Dialect { todo!() }
-    pub async fn close(self) { todo!() }
+    /// Opens the database and starts its threads. Refuses a schema that is newer than this binary; does
+    /// not migrate.
+    pub async fn open(options: DbOptions, sealer: Sealer) -> Result<Self, StoreError> {
+        let dialect = Dialect::of(&options.url)?;
+        let queue_wait = options.queue_wait;
+        let started = {
+            let sealer = sealer.clone();
+            tokio::task::spawn_blocking(move || match dialect {
+                Dialect::Sqlite => writer::start(&options, &sealer),
+                Dialect::Postgres => postgres::start(&options, &sealer),
+            })
+            .await
+            .map_err(|error| StoreError::Panicked(error.to_string()))??
+        };
+        let Threads { writer, reader, handles } = started;
+        let threads = Mutex::new(handles);
+        let db = Self(Arc::new(Inner { dialect, sealer, queue_wait, writer, reader, threads }));
+        db.read(migrate::refuse_newer).await?;
+        Ok(db)
+    }
+
+    /// Brings the schema up to date in one transaction, under a lock: of several processes one does it
+    /// and the others find it done.
+    pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
+        self.write(migrate::run).await
+    }
+
+    /// Runs a closure in a transaction. `Ok` means committed; `Err` means that nothing was changed
+    /// (except for [`StoreError::InDoubt`]). The closure must not block on anything else.
+    pub async fn write<R, F>(&self, closure: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        self.submit(&self.0.writer, true, closure).await
+    }
+
+    /// Runs a closure that only reads, on one consistent snapshot that has every write answered before.
+    pub async fn read<R, F>(&self, closure: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        self.submit(&self.0.reader, false, closure).await
+    }
+
+    /// The sealer with which the rows of this database are sealed.
+    pub fn sealer(&self) -> &Sealer {
+        &self.0.sealer
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.0.dialect
+    }
+
+    /// Asks the database for an answer, for readiness checks.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read(|tx| tx.query_one("SELECT 1", params![], |_| Ok(()))).await
+    }
+
+    /// Finishes what was handed over, closes the connections and ends the threads. Later calls on other
+    /// handles fail as unavailable.
+    pub async fn close(self) {
+        for queue in [&self.0.reader, &self.0.writer] {
+            // An error means that the threads ended already.
+            queue.send(Message::Stop).await.ok();
+        }
+        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let handles = std::mem::take(&mut *threads);
+        drop(threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            for handle in handles {
+                if handle.join().is_err() {
+                    tracing::error!("a database thread panicked");
+                }
+            }
+        });
+        if joined.await.is_err() {
+            tracing::error!("waiting for the database threads failed");
+        }
+    }
+
+    async fn submit<R, F>(
+        &self,
+        queue: &mpsc::Sender<Message>,
+        writes: bool,
+        closure: F,
+    ) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Run(Box::new(TypedJob::new(closure, reply, writes)));
+        match queue.send_timeout(message, self.0.queue_wait).await {
+            Ok(()) => {}
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => return Err(StoreError::Busy),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(closed()),
+        }
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the database was closed".into())
+}
+
+/// What a dialect's start function hands over.
+struct Threads {
+    writer: mpsc::Sender<Message>,
+    reader: mpsc::Sender<Message>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+/// Starts a named database thread.
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|error| StoreError::Unavailable(error.into()))
 }

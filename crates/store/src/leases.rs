@@ -1,18 +1,114 @@
+//! Leases: a worker's right to run a session until a time, with a number that rises at each grant.
+//!
+//! SL-1 rests on the number: a holder that was cut off and comes back finds its writes refused
+//! ([`crate::StoreError::LeaseLost`]), whatever it believes. The time only decides when others may take
+//! over; a holder that cannot renew in time must stop by itself.
+
 use std::time::Duration;
+
 use wagate_domain::{FencingToken, SessionId, TenantId, Timestamp, WorkerId};
-use crate::{db::Tx, error::StoreError};
+
+use crate::db::{Lock, Row, Tx, Value, params};
+use crate::error::StoreError;
 
 /// The right to run a session until a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease { pub session: SessionId, pub tenant: TenantId, pub worker: WorkerId, pub token: FencingToken, pub expires: Timestamp }
+pub struct Lease {
+    pub session: SessionId,
+    pub tenant: TenantId,
+    pub worker: WorkerId,
+    pub token: FencingToken,
+    pub expires: Timestamp,
+}
 
-/// Takes up to `max` sessions that want a worker (want to run, or have an undone generation) and have none, oldest expiry first.
-pub fn acquire_some(_tx: &mut Tx<'_>, _worker: &WorkerId, _max: u32, _ttl: Duration, _now: Timestamp) -> Result<Vec<Lease>, StoreError> { todo!() }
-/// Renews everything this worker holds and returns it; compare tokens: a session missing here, or with another token, is lost.
-pub fn renew(_tx: &mut Tx<'_>, _worker: &WorkerId, _ttl: Duration, _now: Timestamp) -> Result<Vec<Lease>, StoreError> { todo!() }
-/// Gives one back; LeaseLost if it was not held any more.
-pub fn release(_tx: &mut Tx<'_>, _lease: &Lease) -> Result<(), StoreError> { todo!() }
-/// Gives back everything that an earlier life of this worker held (call at start, before acquire: a restart need not wait for expiry).
-pub fn release_all(_tx: &mut Tx<'_>, _worker: &WorkerId) -> Result<u64, StoreError> { todo!() }
-/// Who holds the session, if somebody does at `now`.
-pub fn get(_tx: &mut Tx<'_>, _session: &SessionId, _now: Timestamp) -> Result<Option<Lease>, StoreError> { todo!() }
+const COLUMNS: &str = "session_id, tenant_id, worker_id, token, expires_ms";
+
+/// Takes up to `max` sessions that want a worker and have none, those waiting longest first.
+///
+/// A session wants a worker when it should run and nothing forbids that for good, or when a request
+/// for its desired state was not carried out yet.
+pub fn acquire_some(
+    tx: &mut Tx<'_>,
+    worker: &WorkerId,
+    max: u32,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<Vec<Lease>, StoreError> {
+    let free = tx.locked(
+        "SELECT l.session_id FROM leases l WHERE l.wanted = 1 AND l.expires_ms <= $1 \
+         ORDER BY l.expires_ms, l.session_id LIMIT $2",
+        // What another worker is just taking is left to it.
+        Lock::UpdateSkip("l"),
+    );
+    let free: Vec<SessionId> = tx.query(&free, params![now, max], |row| row.parse(0))?;
+    let keys: Vec<Value<'_>> = free.iter().map(Value::from).collect();
+    tx.query_keys(
+        &format!(
+            "UPDATE leases SET worker_id = $1, token = token + 1, expires_ms = $2 \
+             WHERE session_id IN ({{}}) RETURNING {COLUMNS}"
+        ),
+        params![worker, now.plus(ttl)],
+        &keys,
+        lease,
+    )
+}
+
+/// Renews everything that this worker holds, and returns it. A session that is missing, or has another
+/// token, is lost to the caller.
+pub fn renew(
+    tx: &mut Tx<'_>,
+    worker: &WorkerId,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<Vec<Lease>, StoreError> {
+    tx.query(
+        &format!("UPDATE leases SET expires_ms = $2 WHERE worker_id = $1 RETURNING {COLUMNS}"),
+        params![worker, now.plus(ttl)],
+        lease,
+    )
+}
+
+/// Gives a session back, so that another worker may take it at once.
+pub fn release(tx: &mut Tx<'_>, lease: &Lease) -> Result<(), StoreError> {
+    let released = tx.execute(
+        "UPDATE leases SET worker_id = NULL, expires_ms = 0 \
+         WHERE session_id = $1 AND tenant_id = $2 AND token = $3 AND worker_id = $4",
+        params![&lease.session, &lease.tenant, lease.token, &lease.worker],
+    )?;
+    if released == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+}
+
+/// Gives back everything that an earlier life of this worker held. Called at its start, before
+/// [`acquire_some`], so that a restart need not wait for the leases' end.
+pub fn release_all(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<u64, StoreError> {
+    tx.execute(
+        "UPDATE leases SET worker_id = NULL, expires_ms = 0 WHERE worker_id = $1",
+        params![worker],
+    )
+}
+
+/// Who holds the session at `now`, if somebody does.
+pub fn get(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    now: Timestamp,
+) -> Result<Option<Lease>, StoreError> {
+    tx.query_opt(
+        &format!(
+            "SELECT {COLUMNS} FROM leases \
+             WHERE session_id = $1 AND worker_id IS NOT NULL AND expires_ms > $2"
+        ),
+        params![session, now],
+        lease,
+    )
+}
+
+fn lease(row: Row<'_>) -> Result<Lease, StoreError> {
+    Ok(Lease {
+        session: row.parse(0)?,
+        tenant: row.parse(1)?,
+        worker: row.worker(2)?,
+        token: FencingToken(row.int(3)?),
+        expires: row.time(4)?,
+    })
+}

@@ -1,0 +1,92 @@
+//! A closure on its way to a database thread and its answer on the way back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::sync::oneshot;
+
+use super::tx::Tx;
+use crate::error::StoreError;
+
+/// What a database thread is told.
+pub(super) enum Message {
+    Run(Box<dyn Job>),
+    /// Finish what waits, then end.
+    Stop,
+}
+
+/// A closure with its type erased. `run` comes first, `finish` after the transaction's end.
+pub(super) trait Job: Send {
+    /// Runs the closure; true when it wants its changes kept.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Answers the caller: with the closure's own result, or with the transaction's error.
+    fn finish(self: Box<Self>, ended: Result<(), StoreError>);
+    /// Whether the closure may change something.
+    fn writes(&self) -> bool;
+    /// Why the closure failed, after `run`.
+    fn failure(&self) -> Option<&StoreError>;
+}
+
+pub(super) struct TypedJob<R, F> {
+    closure: Option<F>,
+    result: Option<Result<R, StoreError>>,
+    reply: oneshot::Sender<Result<R, StoreError>>,
+    writes: bool,
+}
+
+impl<R, F> TypedJob<R, F> {
+    pub(super) fn new(
+        closure: F,
+        reply: oneshot::Sender<Result<R, StoreError>>,
+        writes: bool,
+    ) -> Self {
+        Self { closure: Some(closure), result: None, reply, writes }
+    }
+}
+
+impl<R, F> Job for TypedJob<R, F>
+where
+    R: Send,
+    F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        let Some(closure) = self.closure.take() else { return false };
+        // A panic must not end the thread that every other closure depends on. The transaction is
+        // rolled back, so nothing half-done is seen afterwards.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let value = closure(tx)?;
+            tx.finish()?;
+            Ok(value)
+        }))
+        .unwrap_or_else(|panic| Err(StoreError::Panicked(text_of(&*panic))));
+        let keep = result.is_ok();
+        self.result = Some(result);
+        keep
+    }
+
+    fn finish(self: Box<Self>, ended: Result<(), StoreError>) {
+        let answer = match (self.result, ended) {
+            // The closure's own error says more than that of the rollback.
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(StoreError::Unavailable("the closure was not run".into())),
+        };
+        // The caller may have gone away meanwhile; what was committed stays committed.
+        drop(self.reply.send(answer));
+    }
+
+    fn writes(&self) -> bool {
+        self.writes
+    }
+
+    fn failure(&self) -> Option<&StoreError> {
+        self.result.as_ref().and_then(|result| result.as_ref().err())
+    }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "no text".to_owned(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Statement texts with a varying number of rows, in few variants, so that each is prepared once.
+
+use super::value::Value;
+
+/// Most rows of one statement.
+const ROWS_MAX: usize = 128;
+
+/// Writes `count` rows of `VALUES`: each `?` of the template becomes the next `$n`, from `first` on.
+pub(crate) fn values(template: &str, count: usize, first: usize) -> String {
+    let mut text = String::with_capacity(count * (template.len() + 8));
+    let mut next = first;
+    for row in 0..count {
+        if row > 0 {
+            text.push_str(", ");
+        }
+        for part in template.split_inclusive('?') {
+            match part.strip_suffix('?') {
+                Some(before) => {
+                    text.push_str(before);
+                    text.push('$');
+                    text.push_str(&next.to_string());
+                    next += 1;
+                }
+                None => text.push_str(part),
+            }
+        }
+    }
+    text
+}
+
+/// Cuts rows into runs whose lengths are powers of two: any number of rows needs at most eight
+/// different statements. For inserts, where a row must not come twice.
+pub(crate) fn steps<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let step = ROWS_MAX.min(1 << rest.len().ilog2());
+        let (head, tail) = rest.split_at(step);
+        rest = tail;
+        Some(head)
+    })
+}
+
+/// Repeats the last row until the length is a power of two, for statements to which a repeated row
+/// means nothing (`IN`, `UPDATE … FROM`). `rows` is `arity` values a row, `ROWS_MAX` rows at most.
+pub(crate) fn pad_to_step<'a>(mut values: Vec<Value<'a>>, arity: usize) -> Vec<Value<'a>> {
+    let rows = values.len() / arity;
+    let wanted = rows.next_power_of_two();
+    for _ in rows..wanted {
+        let start = values.len() - arity;
+        for column in 0..arity {
+            let value = values[start + column].clone();
+            values.push(value);
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_numbered_on() {
+        assert_eq!(values("(?, CAST(? AS TEXT))", 2, 3), "($3, CAST($4 AS TEXT)), ($5, CAST($6 AS TEXT))");
+    }
+
+    #[test]
+    fn runs_are_powers_of_two_and_leave_nothing_out() {
+        let rows: Vec<usize> = (0..300).collect();
+        let runs: Vec<usize> = steps(&rows).map(<[usize]>::len).collect();
+        assert_eq!(runs, [128, 128, 32, 8, 4]);
+        assert_eq!(steps(&rows).flatten().count(), 300);
+    }
+
+    #[test]
+    fn padding_repeats_whole_rows() {
+        let padded = pad_to_step(vec![Value::Int(1), Value::Int(2), Value::Int(3)], 1);
+        assert_eq!(padded, [Value::Int(1), Value::Int(2), Value::Int(3), Value::Int(3)]);
+    }
+}

@@ -1,0 +1,153 @@
+//! A connection to SQLite: settings, the statement cache, and what its errors mean.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement};
+
+use super::DbOptions;
+use super::value::{Row, Value};
+use crate::error::StoreError;
+
+/// Prepared statements kept per connection; the store has fewer.
+const STATEMENTS: usize = 512;
+
+pub(super) struct SqliteConn {
+    conn: Connection,
+    /// Statements as they are written here (`$1`) and as SQLite numbers them (`?1`).
+    texts: RefCell<HashMap<String, String>>,
+}
+
+/// Where the database is, from `sqlite:/path` or `sqlite::memory:`.
+pub(super) fn path_of(url: &str) -> Result<&str, StoreError> {
+    match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
+        Some("") | None => Err(StoreError::Options("the SQLite URL names no file".into())),
+        Some(path) => Ok(path),
+    }
+}
+
+pub(super) fn is_memory(path: &str) -> bool {
+    path == ":memory:"
+}
+
+impl SqliteConn {
+    pub(super) fn open(path: &str, options: &DbOptions) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if !is_memory(path) {
+            create(Path::new(path))?;
+        }
+        let conn = Connection::open_with_flags(path, flags).map_err(error)?;
+        conn.busy_timeout(options.busy_timeout).map_err(error)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS);
+        // FULL, since an answered write must survive a loss of power; group commit pays for it.
+        conn.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; \
+             PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 4000;",
+        )
+        .map_err(error)?;
+        if let Some(pages) = options.pages_max {
+            conn.pragma_update(None, "max_page_count", pages).map_err(error)?;
+        }
+        Ok(Self { conn, texts: RefCell::default() })
+    }
+
+    /// Refuses every change from now on: for the readers.
+    pub(super) fn refuse_writes(&self) -> Result<(), StoreError> {
+        self.batch("PRAGMA query_only = ON")
+    }
+
+    pub(super) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        self.with(sql, values, |statement| {
+            let changed = statement.raw_execute().map_err(error)?;
+            Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+        })
+    }
+
+    pub(super) fn query<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        mut read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.with(sql, values, |statement| {
+            let mut rows = statement.raw_query();
+            let mut answers = Vec::new();
+            while let Some(row) = rows.next().map_err(error)? {
+                answers.push(read(Row::Sqlite(row))?);
+            }
+            Ok(answers)
+        })
+    }
+
+    pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        self.conn.execute_batch(sql).map_err(error)
+    }
+
+    /// One of the fixed statements that begin and end transactions.
+    pub(super) fn control(&self, sql: &str) -> Result<(), StoreError> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(error)?;
+        statement.raw_execute().map_err(error)?;
+        Ok(())
+    }
+
+    /// No transaction is open: SQLite ends one by itself after some errors, such as a full disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.conn.is_autocommit()
+    }
+
+    fn with<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        run: impl FnOnce(&mut Statement<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut texts = self.texts.borrow_mut();
+        if !texts.contains_key(sql) {
+            texts.insert(sql.to_owned(), sql.replace('$', "?"));
+        }
+        let text = texts.get(sql).map_or(sql, String::as_str);
+        let mut statement = self.conn.prepare_cached(text).map_err(error)?;
+        drop(texts);
+        for (index, value) in values.iter().enumerate() {
+            statement.raw_bind_parameter(index + 1, value).map_err(error)?;
+        }
+        run(&mut statement)
+    }
+}
+
+/// Makes the file and its folder, readable by the owner only: it holds messages.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let away = |error: std::io::Error| StoreError::Unavailable(error.into());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(away)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop).map_err(away)
+}
+
+/// What an error of SQLite means to the caller.
+pub(super) fn error(error: rusqlite::Error) -> StoreError {
+    let code = error.sqlite_error_code();
+    match code {
+        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict { what: error.to_string() },
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::corrupt(error.to_string())
+        }
+        Some(
+            ErrorCode::CannotOpen
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied,
+        ) => StoreError::Unavailable(error.into()),
+        _ => StoreError::Sql(error.into()),
+    }
+}
