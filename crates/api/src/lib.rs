@@ -1,1 +1,24 @@
-//! wagate-api
+//! The HTTP surface: canonical routes under `/api/v1`, two dialects beside them, health and documents.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`router`](mod@router) | the whole surface on one page; [`router()`], [`openapi()`], [`ApiOptions`] |
+//! | `routes` | canonical routes, one noun a file |
+//! | `compat` | the dialects `gateway` (`/api/sessions/…`) and `worker` (`/api/session/…`): shapes only |
+//! | `shapes`, `envelope`, `error` | what answers look like |
+//! | `extract`, `middleware` | what happens before and around a handler |
+//!
+//! A handler is a few lines: extractors check the form of a request and who calls, `wagate-app` decides.
+
+mod compat;
+mod envelope;
+pub mod error;
+mod extract;
+mod middleware;
+pub mod router;
+mod routes;
+mod send;
+mod shapes;
+
+pub use error::{ApiError, status_of};
+pub use router::{ApiOptions, ProcessFigures, ReadyCheck, openapi, router};

@@ -121,7 +121,8 @@ impl App {
         &self.inner.options
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
+    /// What the clock says.
+    pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 

@@ -16,6 +16,7 @@ use wagate_store::idempotency::IdempotencyKey;
 use wagate_store::messages::{
     self, Accepted, Message, MessageFilter, MessageWithHistory, NewOutbound, Priority,
 };
+use wagate_store::sessions::Session;
 use wagate_store::{Page, PageRequest, StoreError};
 
 use crate::app::{App, deadline};
@@ -113,29 +114,29 @@ impl App {
         listed.ok_or_else(AppError::session_not_found)
     }
 
-    /// A session's messages by offset, newest first, with their number and the session's own address.
-    pub async fn messages_by_offset(
+    /// A session, a page of its messages, newest first, and how many it has.
+    pub async fn messages_with_total(
         &self,
         caller: &Caller,
         session: &SessionName,
-        limit: u32,
-        offset: u32,
-    ) -> Result<(Vec<Message>, u64), AppError> {
+        page: PageRequest,
+    ) -> Result<(Session, Page<Message>, u64), AppError> {
         let (caller, session) = (caller.clone(), session.clone());
-        let page = PageRequest {
-            limit,
-            offset,
-            after: None,
-        };
-        self.db()
+        let listed = self
+            .db()
             .read(move |tx| {
-                let session = named(tx, &caller, &session)?;
+                let session = match named(tx, &caller, &session) {
+                    Err(StoreError::NotFound { .. }) => return Ok(None),
+                    other => other?,
+                };
                 let (tenant, filter) = (caller.tenant(), MessageFilter::default());
-                let rows = messages::list(tx, tenant, &session.id, &filter, &page)?.items;
-                Ok((rows, messages::count(tx, tenant, &session.id, &filter)?))
+                let page = messages::list(tx, tenant, &session.id, &filter, &page)?;
+                let total = messages::count(tx, tenant, &session.id, &filter)?;
+                Ok(Some((session, page, total)))
             })
             .await
-            .map_err(not_found)
+            .map_err(bad_cursor)?;
+        listed.ok_or_else(AppError::session_not_found)
     }
 
     /// Withdraws a message that is not being sent yet.

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use wagate_domain::{Desired, LinkChallenge, LinkMethod, LinkState, SessionName};
+use wagate_domain::{
+    Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, SessionName, Timestamp,
+};
 use wagate_store::bus::BusMessage;
 use wagate_store::sessions::{self, Counters, Generation, NewSession, Session};
 use wagate_store::{Page, PageRequest, StoreError, Tx};
@@ -255,6 +257,43 @@ impl App {
         }
     }
 
+    /// The session, as soon as it shows a challenge or cannot show one any more; waits, bounded.
+    pub async fn await_challenge(
+        &self,
+        caller: &Caller,
+        name: &SessionName,
+        wait: Duration,
+    ) -> Result<Session, AppError> {
+        let first = self.session(caller, name).await?;
+        let mut waiter = self.wait_on(Topic::Session(first.id.clone()));
+        let found = waiter
+            .until(deadline(wait), || async {
+                let session = self.session(caller, name).await?;
+                let over = session.link.is_connected()
+                    || session.link.is_permanent()
+                    || session.desired != Desired::Running;
+                let there = self.challenge_of(&session).is_some();
+                Ok::<_, AppError>((there || over).then_some(session))
+            })
+            .await?;
+        Ok(found.unwrap_or(first))
+    }
+
+    /// The challenge that a session shows, unless its time is over.
+    pub fn challenge_of<'s>(&self, session: &'s Session) -> Option<&'s LinkChallenge> {
+        let shown = matches!(session.link, LinkState::AwaitingScan);
+        session
+            .challenge
+            .as_ref()
+            .filter(|challenge| shown && self.now() < challenge.expires_at())
+    }
+
+    /// Reads a phone number in the tenant's country.
+    pub fn phone(&self, path: &str, text: &str) -> Result<PhoneNumber, AppError> {
+        PhoneNumber::parse(text, self.options().default_region.as_deref())
+            .map_err(|error| AppError::field(Code::InvalidField, path, error.to_string()))
+    }
+
     /// Closes the connection and keeps the keys: it connects again with no QR.
     pub async fn disconnect(
         &self,
@@ -394,12 +433,7 @@ fn is_logged_out(session: &Session) -> bool {
 }
 
 /// Whether what `connect` waits for is there.
-fn is_there(
-    session: &Session,
-    method: &LinkMethod,
-    linked: bool,
-    now: wagate_domain::Timestamp,
-) -> bool {
+fn is_there(session: &Session, method: &LinkMethod, linked: bool, now: Timestamp) -> bool {
     if session.desired != Desired::Running {
         return false;
     }

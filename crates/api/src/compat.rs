@@ -1,0 +1,8 @@
+//! Dialects: interfaces of other systems, kept for their clients. Renaming and shapes only; what
+//! happens is decided where the canonical routes have it decided.
+
+pub(crate) mod gateway;
+mod shapes;
+pub(crate) mod worker;
+
+pub(crate) use shapes::WorkerHealth;

@@ -1,0 +1,148 @@
+//! Strict JSON bodies: a wrong or unknown field is refused with its path.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use wagate_app::Code;
+
+use crate::error::ApiError;
+use crate::router::ApiState;
+
+/// How long a client may take to send its body.
+const BODY_WAIT: Duration = Duration::from_secs(30);
+
+/// A JSON body.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+/// A JSON body that may be left out; then the default stands.
+#[derive(Debug)]
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<ApiState> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let is_json = is_json(request.headers());
+        let bytes = read(request, state).await?;
+        if !is_json {
+            return Err(not_json());
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let is_json = is_json(request.headers());
+        let bytes = read(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if !is_json {
+            return Err(not_json());
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+async fn read(request: Request, state: &ApiState) -> Result<Bytes, ApiError> {
+    let body = tokio::time::timeout(BODY_WAIT, Bytes::from_request(request, state)).await;
+    let body = body.map_err(|_| {
+        ApiError::new(
+            Code::RequestTimeout,
+            "the body of the request did not arrive in time",
+        )
+    })?;
+    body.map_err(|rejection| {
+        if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::new(
+                Code::BodyTooLarge,
+                format!(
+                    "the body is larger than {} bytes",
+                    state.options().body_bytes_max
+                ),
+            )
+        } else {
+            ApiError::new(
+                Code::MalformedJson,
+                "the body of the request could not be read",
+            )
+        }
+    })
+}
+
+fn not_json() -> ApiError {
+    ApiError::new(
+        Code::UnsupportedMediaType,
+        "send JSON, with `Content-Type: application/json`",
+    )
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.to_str())
+    else {
+        return false;
+    };
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        refusal(path, error.inner())
+    })?;
+    json.end().map_err(|error| refusal(String::new(), &error))?;
+    Ok(value)
+}
+
+fn refusal(path: String, error: &serde_json::Error) -> ApiError {
+    if !error.is_data() {
+        return ApiError::new(
+            Code::MalformedJson,
+            format!("the body is not valid JSON: {}", without_position(error)),
+        );
+    }
+    let text = without_position(error);
+    let path = match named_field(&text) {
+        Some(field) if path == "." => field.to_owned(),
+        Some(field) if path != field && !path.ends_with(&format!(".{field}")) => {
+            format!("{path}.{field}")
+        }
+        _ if path == "." => "body".to_owned(),
+        _ => path,
+    };
+    ApiError::field(Code::InvalidField, path, format!("is refused: {text}"))
+}
+
+/// The message of `serde_json` without its line and column, which say nothing about one-line bodies.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// The field that a complaint of serde names: missing, unknown or repeated.
+fn named_field(text: &str) -> Option<&str> {
+    let rest = ["missing field `", "unknown field `", "duplicate field `"]
+        .into_iter()
+        .find_map(|start| text.strip_prefix(start))?;
+    rest.split_once('`').map(|(field, _)| field)
+}

@@ -1,0 +1,8 @@
+//! The canonical routes, one noun a file.
+
+pub(crate) mod api_keys;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod links;
+pub(crate) mod messages;
+pub(crate) mod sessions;

@@ -1,0 +1,145 @@
+//! Message path, step 1 of 7: messages of a session, and one message.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use wagate_app::{Code, MessageFilter, PageRequest};
+use wagate_domain::{Direction, Jid, MessageState};
+
+use super::sessions::check_limit;
+use crate::envelope::{Data, List};
+use crate::error::ApiError;
+use crate::extract::{Body, IdempotencyKey, MessagePath, Params, SessionPath, Tenant};
+use crate::router::ApiState;
+use crate::send::{SendIn, SendParams, answer};
+use crate::shapes::{MessageHistoryOut, MessageOut};
+
+pub(crate) fn router() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(send, list))
+        .routes(routes!(read, cancel))
+}
+
+/// Sends a message.
+///
+/// It is stored before it is answered. The answer waits, bounded, for WhatsApp's acknowledgement: 200
+/// with `sent`, or 202 when it goes on. A session that lost its connection still takes messages; one
+/// that is not linked, was disconnected on request, or is banned does not (409).
+#[utoipa::path(
+    post, path = "/api/v1/sessions/{session}/messages", tag = "messages",
+    params(
+        ("session" = String, Path, description = "the session's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "the same key and body get the first answer"),
+        SendParams,
+    ),
+    request_body = SendIn,
+    responses(
+        (status = 200, description = "acknowledged by WhatsApp", body = Data<MessageOut>),
+        (status = 202, description = "stored, and on its way", body = Data<MessageOut>),
+    ),
+    security(("apiKey" = []), ("bearer" = [])),
+)]
+async fn send(
+    State(state): State<ApiState>,
+    Tenant(caller): Tenant,
+    SessionPath(name): SessionPath,
+    Params(params): Params<SendParams>,
+    IdempotencyKey(key): IdempotencyKey,
+    Body(body): Body<SendIn>,
+) -> Result<Response, ApiError> {
+    let request = body.into_request(&name, &params, key, state.options())?;
+    let sent = state.app().send(&caller, &name, request).await?;
+    Ok(answer(sent, MessageOut::from))
+}
+
+/// Which messages.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+struct ListParams {
+    /// Messages at most.
+    #[param(minimum = 1, maximum = 200, required = false)]
+    limit: Option<u32>,
+    /// `page.next` of the page before.
+    #[param(required = false)]
+    cursor: Option<String>,
+    /// `inbound` or `outbound`.
+    #[param(value_type = Option<String>, required = false)]
+    direction: Option<Direction>,
+    /// A message status, such as `failed`.
+    #[param(value_type = Option<String>, required = false)]
+    status: Option<MessageState>,
+    /// One conversation: a number or a JID.
+    #[param(required = false)]
+    chat: Option<String>,
+}
+
+/// Lists a session's messages, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/{session}/messages", tag = "messages",
+    params(("session" = String, Path, description = "the session's id"), ListParams),
+    responses((status = 200, description = "a page", body = List<MessageOut>)),
+    security(("apiKey" = []), ("bearer" = [])),
+)]
+async fn list(
+    State(state): State<ApiState>,
+    Tenant(caller): Tenant,
+    SessionPath(name): SessionPath,
+    Params(params): Params<ListParams>,
+) -> Result<List<MessageOut>, ApiError> {
+    let chat = match &params.chat {
+        Some(text) => Some(
+            Jid::parse_recipient(text, None)
+                .map_err(|error| ApiError::field(Code::InvalidField, "chat", error.to_string()))?,
+        ),
+        None => None,
+    };
+    let filter = MessageFilter {
+        chat,
+        direction: params.direction,
+        state: params.status,
+    };
+    let limit = check_limit(params.limit)?;
+    let page = PageRequest {
+        limit,
+        after: params.cursor,
+        offset: 0,
+    };
+    let page = state.app().messages(&caller, &name, filter, page).await?;
+    Ok(List::new(
+        page.items.into_iter().map(MessageOut::from).collect(),
+        page.next,
+    ))
+}
+
+/// Reads a message, with the history of its status.
+#[utoipa::path(
+    get, path = "/api/v1/messages/{message}", tag = "messages",
+    params(("message" = String, Path, description = "the message's id")),
+    responses((status = 200, description = "the message", body = Data<MessageHistoryOut>)),
+    security(("apiKey" = []), ("bearer" = [])),
+)]
+async fn read(
+    State(state): State<ApiState>,
+    Tenant(caller): Tenant,
+    MessagePath(id): MessagePath,
+) -> Result<Data<MessageHistoryOut>, ApiError> {
+    Ok(Data::new(state.app().message(&caller, &id).await?.into()))
+}
+
+/// Cancels a message that is not being sent yet.
+#[utoipa::path(
+    delete, path = "/api/v1/messages/{message}", tag = "messages",
+    params(("message" = String, Path, description = "the message's id")),
+    responses((status = 200, description = "canceled", body = Data<MessageOut>)),
+    security(("apiKey" = []), ("bearer" = [])),
+)]
+async fn cancel(
+    State(state): State<ApiState>,
+    Tenant(caller): Tenant,
+    MessagePath(id): MessagePath,
+) -> Result<Data<MessageOut>, ApiError> {
+    Ok(Data::new(state.app().cancel(&caller, &id).await?.into()))
+}
