@@ -322,6 +322,7 @@ impl Network {
     pub fn advance(&self, by: Millis) {
         self.0.clock.advance(by);
         self.0.timer.notify_one();
+        self.0.phones.time_moved();
     }
 
     /// Refuses IK handshakes, so that clients fall back to XX.
@@ -552,6 +553,7 @@ impl Inner {
             Effect::Phone { account, node } => self.phones.deliver(account, node),
             Effect::Greet { account, device } => self.phones.greet(account, device),
             Effect::Event(event) => {
+                self.phones.notice(&event);
                 // Without subscribers there is nobody to tell.
                 let _listeners = self.events.send(event).unwrap_or(0);
             }

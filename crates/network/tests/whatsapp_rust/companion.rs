@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use wacore::store::in_memory::InMemoryBackend;
 use wagate_network::network::Network;
 use whatsapp_rust::prelude::*;
-use whatsapp_rust_tokio_transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::types::presence::ReceiptType;
 
 /// Longer than anything here takes on a busy machine.
 pub const BOUND: Duration = Duration::from_secs(40);
@@ -55,6 +56,10 @@ pub struct Companion {
     events: mpsc::Receiver<Arc<Event>>,
     /// Events that nobody asked for yet; they come in no particular order.
     seen: VecDeque<Arc<Event>>,
+    /// Text, id and sender of messages that nobody asked for yet.
+    inbox: VecDeque<(String, String, Jid)>,
+    /// All texts in the order of their arrival.
+    texts: Vec<String>,
 }
 
 impl Companion {
@@ -85,30 +90,46 @@ impl Companion {
             handle,
             events,
             seen: VecDeque::new(),
+            inbox: VecDeque::new(),
+            texts: Vec::new(),
         }
     }
 
-    /// Waits for the first event of which `pick` makes something.
-    pub async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
-        let until = Instant::now() + BOUND;
-        for at in 0..self.seen.len() {
-            if let Some(found) = pick(&self.seen[at]) {
-                self.seen.remove(at);
-                return found;
+    /// Takes one event. Messages go to the inbox one by one, because a batch holds several.
+    async fn pump(&mut self, what: &str, until: Instant) {
+        let Ok(Some(event)) = timeout_at(until, self.events.recv()).await else {
+            let mut seen = String::new();
+            for event in &self.seen {
+                write!(seen, " {event:?}").unwrap();
+            }
+            panic!("waited for {what}, saw{seen}, texts {:?}", self.texts);
+        };
+        let Event::Messages(batch) = &*event else {
+            self.seen.push_back(event);
+            return;
+        };
+        for one in batch.messages.iter() {
+            if let Some(text) = one.message.text_content() {
+                let (id, sender) = (one.info.id.to_string(), one.info.source.sender.clone());
+                self.texts.push(text.to_owned());
+                self.inbox.push_back((text.to_owned(), id, sender));
             }
         }
+    }
+
+    /// Waits for the first event other than a message of which `pick` makes something.
+    pub async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        let until = Instant::now() + BOUND;
+        let mut looked = 0;
         loop {
-            let Ok(Some(event)) = timeout_at(until, self.events.recv()).await else {
-                let mut seen = String::new();
-                for event in &self.seen {
-                    write!(seen, " {event:?}").unwrap();
+            while let Some(event) = self.seen.get(looked) {
+                if let Some(found) = pick(event) {
+                    self.seen.remove(looked);
+                    return found;
                 }
-                panic!("waited for {what}, saw{seen}");
-            };
-            match pick(&event) {
-                Some(found) => return found,
-                None => self.seen.push_back(event),
+                looked += 1;
             }
+            self.pump(what, until).await;
         }
     }
 
@@ -131,20 +152,46 @@ impl Companion {
 
     /// Waits for a message with this text and answers its id and sender.
     pub async fn text(&mut self, text: &str) -> (String, Jid) {
-        self.expect(&format!("the message `{text}`"), |event| match event {
-            Event::Messages(batch) => batch
-                .messages
-                .iter()
-                .find(|message| message.message.text_content() == Some(text))
-                .map(|message| {
-                    (
-                        message.info.id.to_string(),
-                        message.info.source.sender.clone(),
-                    )
-                }),
+        let until = Instant::now() + BOUND;
+        loop {
+            if let Some(at) = self.inbox.iter().position(|(shown, ..)| shown == text) {
+                let (_, id, sender) = self.inbox.remove(at).unwrap();
+                return (id, sender);
+            }
+            self.pump(&format!("the message `{text}`"), until).await;
+        }
+    }
+
+    /// Whether texts that begin like this came with ascending numbers and none twice.
+    pub fn seen_in_order(&self, prefix: &str) -> bool {
+        let numbers = self.texts.iter().filter_map(|text| text.strip_prefix(prefix));
+        let numbers: Vec<u32> = numbers.map(|number| number.parse().unwrap()).collect();
+        numbers.is_sorted_by(|a, b| a < b)
+    }
+
+    /// Waits for the end of the link; true if it came as the answer to a connection.
+    pub async fn logged_out(&mut self) -> bool {
+        self.expect("the logout", |event| match event {
+            Event::LoggedOut(logout) => Some(logout.on_connect),
             _ => None,
         })
         .await
+    }
+
+    /// Waits for receipts for so many messages.
+    pub async fn receipts(&mut self, count: usize, kind: ReceiptType) {
+        let mut ids = std::collections::HashSet::new();
+        while ids.len() < count {
+            let more = self
+                .expect(&format!("{count} receipts"), |event| match event {
+                    Event::Receipt(receipt) if receipt.r#type == kind => {
+                        Some(receipt.message_ids.clone())
+                    }
+                    _ => None,
+                })
+                .await;
+            ids.extend(more.into_iter().map(|id| id.to_string()));
+        }
     }
 
     /// Sends a text and answers its id.
@@ -170,7 +217,7 @@ impl Companion {
     }
 
     /// Waits for a receipt of this kind.
-    pub async fn receipt(&mut self, id: &str, kind: whatsapp_rust::types::presence::ReceiptType) {
+    pub async fn receipt(&mut self, id: &str, kind: ReceiptType) {
         self.expect(
             &format!("the receipt {kind:?} for {id}"),
             |event| match event {

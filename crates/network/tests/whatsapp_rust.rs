@@ -1,0 +1,340 @@
+//! Proof by a client that nobody here wrote: whatsapp-rust 0.7.0 links, exchanges texts, drains its
+//! queue, reconnects and is unlinked. Each test ends with the checkers' judgement over the network's
+//! transcript.
+
+#[path = "whatsapp_rust/companion.rs"]
+mod companion;
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use wagate_network::faults::{Action, FaultRule, Match};
+use wagate_network::handle::PhoneHandle;
+use wagate_network::network::{Handshakes, Network, NetworkOptions};
+use wagate_network::world::AccountSpec;
+use whatsapp_rust::pair_code::PairCodeOptions;
+use whatsapp_rust::prelude::*;
+use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
+use whatsapp_rust::types::presence::ReceiptType;
+
+use companion::{BOUND, Companion, Store};
+
+const A: &str = "6281100000001";
+const B: &str = "6281100000002";
+
+async fn start() -> Network {
+    start_with(NetworkOptions::default()).await
+}
+
+async fn start_with(options: NetworkOptions) -> Network {
+    let network = Network::start(options).await.unwrap();
+    for (phone, name) in [(A, "Ana"), (B, "Budi")] {
+        let spec = AccountSpec {
+            phone: phone.into(),
+            push_name: Some(name.into()),
+            ..AccountSpec::default()
+        };
+        network.create_account(spec).unwrap();
+    }
+    network
+}
+
+fn phone(network: &Network, number: &str) -> PhoneHandle {
+    network.phone(number).unwrap()
+}
+
+/// A client that is linked by QR and online.
+async fn linked(network: &Network, number: &str, store: &Store) -> Companion {
+    let mut client = Companion::start(network, store).await;
+    let qr = client.qr().await;
+    phone(network, number).scan(&qr).await.unwrap();
+    client.connected().await;
+    client
+}
+
+/// Ends a test: every promise must have been kept.
+async fn judge(network: Network) {
+    let report = network.with_world(|world, _, _| world.check());
+    assert!(report.ok, "{report}");
+    let errors = network.with_world(|world, _, _| world.counters.protocol_errors);
+    assert_eq!(errors, 0, "protocol errors");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_by_qr() {
+    let network = start().await;
+    let mut client = Companion::start(&network, &Store::new()).await;
+    let qr = client.qr().await;
+    let device = phone(&network, A).scan(&qr).await.unwrap();
+    let (id, lid) = client
+        .expect("the pair success", |event| match event {
+            Event::PairSuccess(success) => Some((success.id.clone(), success.lid.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(id.to_string(), format!("{A}:{device}@s.whatsapp.net"));
+    assert_eq!(lid.device, device);
+    client.connected().await;
+    // The 515 after pairing: the second connection logs in, by IK.
+    assert_eq!(network.handshakes(), Handshakes { xx: 1, ik: 1, fallback: 0 });
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_by_code() {
+    let network = start().await;
+    let mut client = Companion::start(&network, &Store::new()).await;
+    client.qr().await;
+    let options = PairCodeOptions { phone_number: A.into(), ..Default::default() };
+    let code = client.client.pair_with_code(options).await.unwrap();
+    phone(&network, A).enter_code(&code).await.unwrap();
+    client.connected().await;
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_go_both_ways_with_a_phone_and_are_confirmed() {
+    let network = start().await;
+    let mut client = linked(&network, A, &Store::new()).await;
+    let peer = phone(&network, B);
+    for round in 0..3 {
+        let out = client.send(B, &format!("out {round}")).await;
+        assert_eq!(client.ack(&out).await, None);
+        peer.expect_text(&format!("out {round}"), BOUND).await.unwrap();
+        client.receipt(&out, ReceiptType::Delivered).await;
+        peer.read(A).await.unwrap();
+        client.receipt(&out, ReceiptType::Read).await;
+
+        let id = peer.send(A, &format!("in {round}")).await.unwrap();
+        let (got, from) = client.text(&format!("in {round}")).await;
+        assert_eq!(got, id);
+        peer.expect_receipt(&id, "delivered", BOUND).await.unwrap();
+        client.client.mark_as_read(&from, None, &[&id]).await.unwrap();
+        peer.expect_receipt(&id, "read", BOUND).await.unwrap();
+    }
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_companions_write_to_each_other() {
+    let network = start().await;
+    let mut a = linked(&network, A, &Store::new()).await;
+    let mut b = linked(&network, B, &Store::new()).await;
+    for round in 0..5 {
+        let id = a.send(B, &format!("a to b, {round}")).await;
+        assert_eq!(a.ack(&id).await, None);
+        assert_eq!(b.text(&format!("a to b, {round}")).await.0, id);
+        a.receipt(&id, ReceiptType::Delivered).await;
+        let id = b.send(A, &format!("b to a, {round}")).await;
+        assert_eq!(a.text(&format!("b to a, {round}")).await.0, id);
+        b.receipt(&id, ReceiptType::Delivered).await;
+    }
+    // Both phones have seen the whole conversation.
+    for number in [A, B] {
+        for text in ["a to b, 4", "b to a, 4"] {
+            phone(&network, number).expect_text(text, BOUND).await.unwrap();
+        }
+    }
+    a.stop().await;
+    b.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owners_phone_and_the_companion_see_each_others_messages() {
+    let network = start().await;
+    let mut client = linked(&network, A, &Store::new()).await;
+    let own = phone(&network, A);
+    client.send(B, "from the companion").await;
+    own.expect_text("from the companion", BOUND).await.unwrap();
+    own.send(B, "from the phone").await.unwrap();
+    client.text("from the phone").await;
+    phone(&network, B).expect_text("from the phone", BOUND).await.unwrap();
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_while_it_was_away_is_delivered_in_order() {
+    let network = start().await;
+    let store = Store::new();
+    let mut client = linked(&network, A, &store).await;
+    let peer = phone(&network, B);
+    peer.send(A, "before").await.unwrap();
+    client.text("before").await;
+    client.stop().await;
+    phone(&network, A).expect_companions_online(0, BOUND).await.unwrap();
+
+    let mut last = String::new();
+    for number in 0..250 {
+        last = peer.send(A, &format!("queued {number}")).await.unwrap();
+    }
+    let mut client = Companion::start(&network, &store).await;
+    for number in 0..250 {
+        client.text(&format!("queued {number}")).await;
+    }
+    assert!(client.seen_in_order("queued "), "out of order");
+    peer.expect_receipt(&last, "delivered", BOUND).await.unwrap();
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn comes_back_by_ik_and_falls_back_when_the_key_is_new() {
+    let network = start().await;
+    let store = Store::new();
+    linked(&network, A, &store).await.stop().await;
+    assert_eq!(network.handshakes(), Handshakes { xx: 1, ik: 1, fallback: 0 });
+
+    let mut client = Companion::start(&network, &store).await;
+    client.connected().await;
+    client.stop().await;
+    assert_eq!(network.handshakes(), Handshakes { xx: 1, ik: 2, fallback: 0 });
+
+    network.rotate_noise_key().unwrap();
+    let mut client = Companion::start(&network, &store).await;
+    client.connected().await;
+    client.stop().await;
+    assert_eq!(network.handshakes(), Handshakes { xx: 1, ik: 2, fallback: 1 });
+
+    network.refuse_ik(true);
+    let mut client = Companion::start(&network, &store).await;
+    client.connected().await;
+    client.stop().await;
+    assert_eq!(network.handshakes(), Handshakes { xx: 1, ik: 2, fallback: 2 });
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reconnects_after_the_cable_was_pulled() {
+    let network = start().await;
+    let mut client = linked(&network, A, &Store::new()).await;
+    let peer = phone(&network, B);
+    // The fault meets the next message to the client, which stays queued and comes after all.
+    let action = Action::Close { abrupt: true };
+    let rule = FaultRule::new(Match::to_device("message").account(A), action).once();
+    network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
+    let id = peer.send(A, "in the dark").await.unwrap();
+    client
+        .expect("the disconnection", |event| {
+            matches!(event, Event::Disconnected(_)).then_some(())
+        })
+        .await;
+    client.text("in the dark").await;
+    peer.expect_receipt(&id, "delivered", BOUND).await.unwrap();
+    let id = client.send(B, "back again").await;
+    assert_eq!(client.ack(&id).await, None);
+    peer.expect_text("back again", BOUND).await.unwrap();
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_out_by_itself() {
+    let network = start().await;
+    let store = Store::new();
+    let mut client = linked(&network, A, &store).await;
+    client.client.logout().await;
+    client.logged_out().await;
+    client.ended().await;
+    phone(&network, A).expect_companions(0, BOUND).await.unwrap();
+
+    let mut again = Companion::start(&network, &store).await;
+    assert!(again.logged_out().await, "the refusal comes on connecting");
+    again.ended().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_unlinked_from_the_phone() {
+    let network = start().await;
+    let mut client = linked(&network, A, &Store::new()).await;
+    let device = client.client.pn().unwrap().device;
+    phone(&network, A).unlink(device).await.unwrap();
+    assert!(!client.logged_out().await);
+    client.ended().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_connection_of_a_device_replaces_the_first() {
+    let network = start().await;
+    let store = Store::new();
+    let mut first = linked(&network, A, &store).await;
+    let mut second = Companion::start(&network, &store).await;
+    first
+        .expect("its replacement", |event| {
+            matches!(event, Event::StreamReplaced(_)).then_some(())
+        })
+        .await;
+    second.connected().await;
+    first.ended().await;
+    second.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_message_is_told_by_the_ack() {
+    let network = start().await;
+    let mut client = linked(&network, A, &Store::new()).await;
+    let rule = FaultRule::new(Match::from_device("message"), Action::Nack { code: 479 }).once();
+    network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
+    let id = client.send(B, "refused").await;
+    assert_eq!(client.ack(&id).await.as_deref(), Some("479"));
+    let id = client.send(B, "accepted").await;
+    assert_eq!(client.ack(&id).await, None);
+    phone(&network, B).expect_text("accepted", BOUND).await.unwrap();
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn works_over_tls_and_with_compressed_stanzas() {
+    let network = start_with(NetworkOptions { compress_above: Some(0), ..Default::default() }).await;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(network.tls_ca_pem().as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = Connector::Rustls(Arc::new(config).into());
+    let transport = TokioWebSocketTransportFactory::new()
+        .with_url(network.wss_url())
+        .with_connector(connector);
+    let mut client = Companion::start_with(transport, &Store::new()).await;
+    let qr = client.qr().await;
+    phone(&network, A).scan(&qr).await.unwrap();
+    client.connected().await;
+    client.send(B, "through the tunnel").await;
+    phone(&network, B).expect_text("through the tunnel", BOUND).await.unwrap();
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_arrives_whole_and_in_order() {
+    let network = start().await;
+    let mut a = linked(&network, A, &Store::new()).await;
+    let mut b = linked(&network, B, &Store::new()).await;
+    for number in 0..200 {
+        a.send(B, &format!("burst {number}")).await;
+    }
+    for number in 0..200 {
+        b.text(&format!("burst {number}")).await;
+    }
+    assert!(b.seen_in_order("burst "), "out of order");
+    a.receipts(200, ReceiptType::Delivered).await;
+    a.stop().await;
+    b.stop().await;
+    judge(network).await;
+}
