@@ -31,18 +31,18 @@ type Handler = fn(&mut Turn<'_>, Origin, Node);
 /// Stanzas of a linked device, by tag. Groups and calls get their own lines here.
 const HANDLERS: [(&str, Handler); 7] = [
     ("message", |turn, origin, node| {
-        message::handle(turn, origin, node, Ack::Now)
+        message::handle(turn, origin, node, Ack::Now);
     }),
     ("receipt", |turn, origin, node| {
-        receipt::handle(turn, origin, &node)
+        receipt::handle(turn, origin, &node);
     }),
     ("ack", |turn, origin, node| ack::handle(turn, origin, &node)),
     ("iq", |turn, origin, node| iq::handle(turn, origin, &node)),
     ("presence", |turn, origin, node| {
-        presence::handle(turn, origin, &node)
+        presence::handle(turn, origin, &node);
     }),
     ("chatstate", |turn, origin, node| {
-        chatstate::handle(turn, origin, &node)
+        chatstate::handle(turn, origin, &node);
     }),
     ("ib", |turn, origin, node| ib::handle(turn, origin, &node)),
 ];
@@ -52,7 +52,7 @@ pub(crate) fn dispatch(turn: &mut Turn<'_>, origin: Origin, node: Node) {
     match HANDLERS.iter().find(|(tag, _)| node.is(tag)) {
         Some((_, handler)) => handler(turn, origin, node),
         None => {
-            tracing::warn!(tag = %node.tag, "a client sent a stanza that the network does not know")
+            tracing::warn!(tag = %node.tag, "a client sent a stanza that the network does not know");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::login;
 use super::offline::Drain;
 use super::turn::{Origin, Turn};
-use super::{AccountId, ConnId, DeviceId, Effect, Hello, NetworkEvent};
+use super::{AccountId, ConnId, DeviceId, Hello, NetworkEvent};
 use crate::faults::Action;
 use crate::pairing::Link;
 use crate::transcript::Note;
@@ -49,7 +49,7 @@ impl Turn<'_> {
         );
         let party = self.world.login_party(&hello);
         let Some(action) = self.world.faults.on_connect(self.now, &party) else {
-            self.admit(hello);
+            self.admit(&hello);
             return;
         };
         self.world.counters.faults += 1;
@@ -82,15 +82,15 @@ impl Turn<'_> {
             .get_mut(&conn)
             .and_then(|c| c.waiting.take());
         if let Some(hello) = waiting {
-            self.admit(*hello);
+            self.admit(&hello);
         }
     }
 
-    fn admit(&mut self, hello: Hello) {
-        if login::is_registration(&hello) {
-            self.register(&hello);
+    fn admit(&mut self, hello: &Hello) {
+        if login::is_registration(hello) {
+            self.register(hello);
         } else {
-            self.login(&hello);
+            self.login(hello);
         }
     }
 
@@ -144,14 +144,14 @@ impl Turn<'_> {
             detail: Some(crate::faults::StreamErrorDetail::ConflictReplaced),
             close: true,
         };
-        self.disturb(origin, &action, None);
-        // A silent connection does not hear the conflict, and is closed all the same.
         let Origin::Companion { conn, .. } = origin else {
             return None;
         };
-        if self.world.connections.contains_key(&conn) {
-            self.out.push(Effect::Close { conn, abrupt: true });
-            self.detach(conn);
+        if self.world.origin_of(conn).is_some() {
+            self.disturb(origin, &action, None);
+        } else {
+            // A silent connection would not hear the conflict; its socket goes without a word.
+            self.close(conn, true);
         }
         Some(conn)
     }

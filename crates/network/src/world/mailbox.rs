@@ -1,5 +1,6 @@
-//! What was sent to a device and not confirmed yet: its queue while it is away, and what is in flight
-//! while it is connected. An entry leaves when the device acknowledges it or answers with a receipt,
+//! What was sent to a device and not confirmed yet.
+//!
+//! Its queue while it is away, and what is in flight while it is connected. An entry leaves when the device acknowledges it or answers with a receipt,
 //! so that a connection which breaks in between loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
