@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_websockets::{Config, Limits, Message, ServerBuilder, WebSocketStream};
 use waproto::buffa::Message as _;
 use waproto::whatsapp::ClientPayload;
@@ -344,6 +344,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let hello = next_frame(socket, frames).await?;
+    let delay = network.options().connect_delay;
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
     let (identity, refuse_ik) = network.handshake();
     match noise::answer(&identity, &greeting.header, &hello, refuse_ik)? {
         Answer::Finished(reply, session) => {

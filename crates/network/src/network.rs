@@ -48,6 +48,9 @@ pub struct NetworkOptions {
     /// The wait before the first frame to a client of dictionary 2, which would crash on a quicker
     /// one.
     pub dictionary2_delay: Duration,
+    /// Latency before the answer to a client's greeting. Clients in the same machine see a server
+    /// that is quicker than any real one; some of their races show only then.
+    pub connect_delay: Duration,
     /// How long a socket may take from the first byte to the end of the Noise handshake.
     pub handshake_limit: Duration,
     /// Stanzas over so many bytes are sent compressed.
@@ -67,6 +70,7 @@ impl Default for NetworkOptions {
             folder: None,
             start_at: None,
             dictionary2_delay: Duration::from_millis(250),
+            connect_delay: Duration::ZERO,
             handshake_limit: Duration::from_secs(20),
             compress_above: None,
             outgoing_max: 20_000,

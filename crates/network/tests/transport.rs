@@ -376,7 +376,8 @@ async fn tls_serves_all_of_its_names_on_the_same_port() {
 #[tokio::test]
 async fn http_lives_on_the_same_port_plain_and_in_tls() {
     let network = network().await;
-    let request = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let request =
+        b"GET /control/v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut plain = TcpStream::connect(network.address()).await.unwrap();
     plain.write_all(request).await.unwrap();
     let mut answer = String::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 use wacore::store::in_memory::InMemoryBackend;
 use wagate_network::network::Network;
@@ -164,7 +165,10 @@ impl Companion {
 
     /// Whether texts that begin like this came with ascending numbers and none twice.
     pub fn seen_in_order(&self, prefix: &str) -> bool {
-        let numbers = self.texts.iter().filter_map(|text| text.strip_prefix(prefix));
+        let numbers = self
+            .texts
+            .iter()
+            .filter_map(|text| text.strip_prefix(prefix));
         let numbers: Vec<u32> = numbers.map(|number| number.parse().unwrap()).collect();
         numbers.is_sorted_by(|a, b| a < b)
     }
