@@ -64,7 +64,15 @@ pub fn create(
     tx.execute(
         "INSERT INTO api_keys (id, tenant_id, name, prefix, hash, created_ms, expires_ms) \
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        params![&key.id, tenant, &key.name, &key.prefix, hash(&secret), now, new.expires_at],
+        params![
+            &key.id,
+            tenant,
+            &key.name,
+            &key.prefix,
+            hash(&secret),
+            now,
+            new.expires_at
+        ],
     )?;
     Ok((key, secret))
 }
@@ -75,7 +83,9 @@ pub fn find_by_secret(
     secret: &str,
     now: Timestamp,
 ) -> Result<Option<ApiKeyIdentity>, StoreError> {
-    let Some(id) = id_of(secret) else { return Ok(None) };
+    let Some(id) = id_of(secret) else {
+        return Ok(None);
+    };
     let row = tx.query_opt(
         "SELECT tenant_id, hash, expires_ms FROM api_keys \
          WHERE id = $1 AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2)",
@@ -84,7 +94,11 @@ pub fn find_by_secret(
     )?;
     Ok(row.and_then(|(tenant, stored, expires_at)| {
         let same = bool::from(stored.ct_eq(&hash(secret)));
-        same.then_some(ApiKeyIdentity { tenant, key: id, expires_at })
+        same.then_some(ApiKeyIdentity {
+            tenant,
+            key: id,
+            expires_at,
+        })
     }))
 }
 
@@ -120,7 +134,11 @@ pub fn rotate(tx: &mut Tx<'_>, tenant: &TenantId, id: &ApiKeyId) -> Result<Strin
          WHERE tenant_id = $1 AND id = $2 AND revoked_ms IS NULL",
         params![tenant, id, hash(&secret), prefix_of(&secret)],
     )?;
-    if found == 0 { Err(NOT_FOUND) } else { Ok(secret) }
+    if found == 0 {
+        Err(NOT_FOUND)
+    } else {
+        Ok(secret)
+    }
 }
 
 fn new_secret(id: &ApiKeyId) -> Result<String, StoreError> {

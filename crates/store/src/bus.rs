@@ -1,29 +1,200 @@
-use wagate_domain::{MessageId, SessionId, TenantId};
-use crate::error::StoreError;
+//! Wake-ups between tasks and processes: ids only, and any of them may be lost.
+//!
+//! Whoever hears one looks in the database, and ticks find what a lost wake-up left. A waiter subscribes
+//! before it writes, so that the answer cannot come too early. `local` serves one process, `postgres`
+//! (LISTEN/NOTIFY) several.
 
-/// Ids only; whoever hears one looks in the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BusMessage { QueueReady { session: SessionId }, SessionChanged { session: SessionId }, DesiredChanged { session: SessionId }, MessageChanged { message: MessageId }, EventsAppended { tenant: TenantId } }
+mod postgres;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+use wagate_domain::{MessageId, SessionId, TenantId};
+
+use crate::error::StoreError;
+use postgres::Remote;
+
+/// Wake-ups that a slow subscriber may fall behind before it misses some.
+const BACKLOG: usize = 4096;
+
+/// Something changed; look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BusMessage {
+    /// The session has a message to send.
+    QueueReady { session: SessionId },
+    /// What was observed of the session changed.
+    SessionChanged { session: SessionId },
+    /// What is wanted of the session changed.
+    DesiredChanged { session: SessionId },
+    /// A message's state moved.
+    MessageChanged { message: MessageId },
+    /// The tenant's outbox grew.
+    EventsAppended { tenant: TenantId },
+}
+
 /// What a subscriber gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard { Message(BusMessage), /// Some were lost (too slow, or the bus was away): look at the database.
-    Missed, /// The bus is closed.
-    Closed }
-#[derive(Clone, Debug)]
-pub struct Bus;
-#[derive(Debug)]
-pub struct BusReceiver;
-impl Bus {
-    /// Within this process.
-    pub fn local() -> Self { todo!() }
-    /// Over PostgreSQL's LISTEN/NOTIFY, for several processes. Connects in the background and again after a loss.
-    pub fn postgres(_url: &str) -> Result<Self, StoreError> { todo!() }
-    /// Never blocks; may lose.
-    pub fn publish(&self, _message: BusMessage) { todo!() }
-    /// Subscribe before the write whose effect is awaited.
-    pub fn subscribe(&self) -> BusReceiver { todo!() }
-    pub async fn close(&self) { todo!() }
+pub enum Heard {
+    Message(BusMessage),
+    /// Some were lost, because the subscriber was slow or the bus was away: look at everything.
+    Missed,
+    /// The bus was closed; nothing will come.
+    Closed,
 }
+
+/// The bus; cheap to clone.
+#[derive(Clone)]
+pub struct Bus(Arc<Inner>);
+
+struct Inner {
+    heard: broadcast::Sender<Heard>,
+    remote: Option<Remote>,
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("remote", &self.0.remote.is_some())
+            .finish()
+    }
+}
+
+impl Bus {
+    /// A bus within this process.
+    pub fn local() -> Self {
+        Self(Arc::new(Inner {
+            heard: broadcast::Sender::new(BACKLOG),
+            remote: None,
+        }))
+    }
+
+    /// A bus over PostgreSQL's LISTEN/NOTIFY, for all processes on one schema. It connects in the
+    /// background, and again after a loss; subscribers then hear [`Heard::Missed`].
+    pub fn postgres(url: &str) -> Result<Self, StoreError> {
+        let heard = broadcast::Sender::new(BACKLOG);
+        let remote = Remote::start(url, heard.clone())?;
+        Ok(Self(Arc::new(Inner {
+            heard,
+            remote: Some(remote),
+        })))
+    }
+
+    /// Tells all subscribers, here at once and elsewhere soon. Never blocks; may lose.
+    pub fn publish(&self, message: BusMessage) {
+        if let Some(remote) = &self.0.remote {
+            remote.publish(message.clone());
+        }
+        // An error means that nobody listens.
+        self.0.heard.send(Heard::Message(message)).ok();
+    }
+
+    /// Hears everything published from now on.
+    pub fn subscribe(&self) -> BusReceiver {
+        BusReceiver(self.0.heard.subscribe())
+    }
+
+    /// Ends the connections; subscribers hear [`Heard::Closed`].
+    pub async fn close(&self) {
+        self.0.heard.send(Heard::Closed).ok();
+        if let Some(remote) = &self.0.remote {
+            remote.close().await;
+        }
+    }
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub struct BusReceiver(broadcast::Receiver<Heard>);
+
 impl BusReceiver {
-    pub async fn recv(&mut self) -> Heard { todo!() }
+    /// The next wake-up. Dropping the future loses none.
+    pub async fn recv(&mut self) -> Heard {
+        match self.0.recv().await {
+            Ok(heard) => heard,
+            Err(broadcast::error::RecvError::Lagged(_)) => Heard::Missed,
+            Err(broadcast::error::RecvError::Closed) => Heard::Closed,
+        }
+    }
+}
+
+impl BusMessage {
+    /// One line of a notification.
+    fn to_line(&self) -> String {
+        match self {
+            Self::QueueReady { session } => format!("q {session}"),
+            Self::SessionChanged { session } => format!("s {session}"),
+            Self::DesiredChanged { session } => format!("d {session}"),
+            Self::MessageChanged { message } => format!("m {message}"),
+            Self::EventsAppended { tenant } => format!("e {tenant}"),
+        }
+    }
+
+    /// Nothing for a line of a newer version.
+    fn from_line(line: &str) -> Option<Self> {
+        let (kind, id) = line.split_once(' ')?;
+        let session = || SessionId::parse(id).ok();
+        Some(match kind {
+            "q" => Self::QueueReady {
+                session: session()?,
+            },
+            "s" => Self::SessionChanged {
+                session: session()?,
+            },
+            "d" => Self::DesiredChanged {
+                session: session()?,
+            },
+            "m" => Self::MessageChanged {
+                message: MessageId::parse(id).ok()?,
+            },
+            "e" => Self::EventsAppended {
+                tenant: TenantId::parse(id).ok()?,
+            },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_read_back_and_strange_ones_are_ignored() {
+        let (session, message) = (SessionId::generate(), MessageId::generate());
+        for sent in [
+            BusMessage::QueueReady {
+                session: session.clone(),
+            },
+            BusMessage::SessionChanged {
+                session: session.clone(),
+            },
+            BusMessage::DesiredChanged { session },
+            BusMessage::MessageChanged { message },
+            BusMessage::EventsAppended {
+                tenant: TenantId::generate(),
+            },
+        ] {
+            assert_eq!(BusMessage::from_line(&sent.to_line()), Some(sent));
+        }
+        assert_eq!(BusMessage::from_line("z ses_1"), None);
+        assert_eq!(BusMessage::from_line("q ten_1"), None);
+    }
+
+    #[tokio::test]
+    async fn every_subscriber_hears_and_a_slow_one_is_told() {
+        let bus = Bus::local();
+        let (mut first, mut slow) = (bus.subscribe(), bus.subscribe());
+        let message = BusMessage::EventsAppended {
+            tenant: TenantId::generate(),
+        };
+        bus.publish(message.clone());
+        assert_eq!(first.recv().await, Heard::Message(message.clone()));
+        for _ in 0..=BACKLOG {
+            bus.publish(message.clone());
+        }
+        assert_eq!(slow.recv().await, Heard::Missed);
+        assert_eq!(slow.recv().await, Heard::Message(message));
+        bus.close().await;
+    }
 }

@@ -9,8 +9,8 @@ mod dialect;
 mod job;
 mod migrate;
 mod postgres;
-mod sqlite;
 mod sql;
+mod sqlite;
 mod tx;
 mod value;
 mod writer;
@@ -27,6 +27,7 @@ pub use migrate::MigrationReport;
 pub use tx::Tx;
 
 pub(crate) use dialect::Lock;
+pub(crate) use sql::{steps, values};
 pub(crate) use value::{Row, Value, params};
 
 use crate::error::StoreError;
@@ -103,7 +104,9 @@ struct Inner {
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").field("dialect", &self.0.dialect).finish_non_exhaustive()
+        f.debug_struct("Db")
+            .field("dialect", &self.0.dialect)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,9 +125,20 @@ impl Db {
             .await
             .map_err(|error| StoreError::Panicked(error.to_string()))??
         };
-        let Threads { writer, reader, handles } = started;
+        let Threads {
+            writer,
+            reader,
+            handles,
+        } = started;
         let threads = Mutex::new(handles);
-        let db = Self(Arc::new(Inner { dialect, sealer, queue_wait, writer, reader, threads }));
+        let db = Self(Arc::new(Inner {
+            dialect,
+            sealer,
+            queue_wait,
+            writer,
+            reader,
+            threads,
+        }));
         db.read(migrate::refuse_newer).await?;
         Ok(db)
     }
@@ -165,7 +179,8 @@ impl Db {
 
     /// Asks the database for an answer, for readiness checks.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read(|tx| tx.query_one("SELECT 1", params![], |_| Ok(()))).await
+        self.read(|tx| tx.query_one("SELECT 1", params![], |_| Ok(())))
+            .await
     }
 
     /// Finishes what was handed over, closes the connections and ends the threads. Later calls on other
@@ -175,7 +190,11 @@ impl Db {
             // An error means that the threads ended already.
             queue.send(Message::Stop).await.ok();
         }
-        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self
+            .0
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let handles = std::mem::take(&mut *threads);
         drop(threads);
         let joined = tokio::task::spawn_blocking(move || {

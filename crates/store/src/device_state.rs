@@ -59,7 +59,10 @@ pub fn get_many(
         &wanted,
         |row| {
             let key = row.text(0)?;
-            Ok((key.to_owned(), sealer.open(&place(session, kind, key), row.bytes(1)?)?))
+            Ok((
+                key.to_owned(),
+                sealer.open(&place(session, kind, key), row.bytes(1)?)?,
+            ))
         },
     )
 }
@@ -93,19 +96,20 @@ pub fn scan(
         params![session, kind.0, prefix, end_of(prefix)],
         |row| {
             let key = row.text(0)?;
-            Ok((key.to_owned(), sealer.open(&place(session, kind, key), row.bytes(1)?)?))
+            Ok((
+                key.to_owned(),
+                sealer.open(&place(session, kind, key), row.bytes(1)?)?,
+            ))
         },
     )
 }
 
 /// Whether there is anything of the kind.
-pub fn exists(
-    tx: &mut Tx<'_>,
-    session: &SessionId,
-    kind: StateKind,
-) -> Result<bool, StoreError> {
+pub fn exists(tx: &mut Tx<'_>, session: &SessionId, kind: StateKind) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM device_state WHERE session_id = $1 AND kind = $2 LIMIT 1";
-    Ok(tx.query_opt(sql, params![session, kind.0], |_| Ok(()))?.is_some())
+    Ok(tx
+        .query_opt(sql, params![session, kind.0], |_| Ok(()))?
+        .is_some())
 }
 
 /// Writes values, new or not. Of a key that comes twice the last value stays.
@@ -167,7 +171,10 @@ pub fn delete_kind(tx: &mut Tx<'_>, lease: &Lease, kind: StateKind) -> Result<u6
 /// Deletes all state of the session: after a logout.
 pub fn delete_session(tx: &mut Tx<'_>, lease: &Lease) -> Result<u64, StoreError> {
     tx.fence(lease)?;
-    tx.execute("DELETE FROM device_state WHERE session_id = $1", params![&lease.session])
+    tx.execute(
+        "DELETE FROM device_state WHERE session_id = $1",
+        params![&lease.session],
+    )
 }
 
 /// Where a pass of [`reseal_some`] goes on.
@@ -187,15 +194,19 @@ pub fn reseal_some(
     after: Option<&ResealCursor>,
     limit: u32,
 ) -> Result<Option<ResealCursor>, StoreError> {
-    let (session, kind, key) =
-        after.map_or(("", 0, ""), |cursor| (&cursor.session, cursor.kind, &cursor.key));
+    let (session, kind, key) = after.map_or(("", 0, ""), |cursor| {
+        (&cursor.session, cursor.kind, &cursor.key)
+    });
     let rows = tx.query(
         "SELECT session_id, kind, key, value FROM device_state \
          WHERE (session_id, kind, key) > ($1, $2, $3) ORDER BY session_id, kind, key LIMIT $4",
         params![session, kind, key, limit],
         |row| {
-            let cursor =
-                ResealCursor { session: row.string(0)?, kind: row.int(1)?, key: row.string(2)? };
+            let cursor = ResealCursor {
+                session: row.string(0)?,
+                kind: row.int(1)?,
+                key: row.string(2)?,
+            };
             Ok((cursor, row.bytes(3)?.to_vec()))
         },
     )?;

@@ -54,7 +54,10 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 impl StoreError {
     /// Trying the same again later may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::Unavailable(_) | Self::InDoubt(_) | Self::Full)
+        matches!(
+            self,
+            Self::Busy | Self::Unavailable(_) | Self::InDoubt(_) | Self::Full
+        )
     }
 
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {

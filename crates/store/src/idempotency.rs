@@ -54,7 +54,9 @@ pub(crate) fn take(
     if hash == key.body_hash {
         Ok(Some(first))
     } else {
-        Err(StoreError::Conflict { what: "the idempotency key was used with another body".into() })
+        Err(StoreError::Conflict {
+            what: "the idempotency key was used with another body".into(),
+        })
     }
 }
 

@@ -75,7 +75,11 @@ pub fn release(tx: &mut Tx<'_>, lease: &Lease) -> Result<(), StoreError> {
          WHERE session_id = $1 AND tenant_id = $2 AND token = $3 AND worker_id = $4",
         params![&lease.session, &lease.tenant, lease.token, &lease.worker],
     )?;
-    if released == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+    if released == 0 {
+        Err(StoreError::LeaseLost)
+    } else {
+        Ok(())
+    }
 }
 
 /// Gives back everything that an earlier life of this worker held. Called at its start, before
@@ -84,6 +88,17 @@ pub fn release_all(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<u64, StoreError
     tx.execute(
         "UPDATE leases SET worker_id = NULL, expires_ms = 0 WHERE worker_id = $1",
         params![worker],
+    )
+}
+
+/// Sessions that this worker holds and of which something is wanted that was not carried out yet: what a
+/// lost wake-up leaves behind.
+pub fn undone(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<Vec<SessionId>, StoreError> {
+    tx.query(
+        "SELECT l.session_id FROM leases l JOIN sessions s ON s.id = l.session_id \
+         WHERE l.worker_id = $1 AND s.generation_done < s.generation",
+        params![worker],
+        |row| row.parse(0),
     )
 }
 

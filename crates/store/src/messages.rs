@@ -1,58 +1,281 @@
-use wagate_domain::{message::*, Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId};
-use crate::{db::Tx, error::StoreError, idempotency::IdempotencyKey, leases::Lease, page::{Page, PageRequest}};
+//! Messages of both directions, and how their state moves.
+//!
+//! Message path, step 6 of 7. An outbound message is written together with its queue row, its history
+//! and its event (MP-1, EV-1), with its WhatsApp id already chosen (MP-2). News about it is applied by
+//! rank (MP-3) and only the server's word makes it `Sent` (MP-5). An inbound message is stored once,
+//! however often it is delivered (IN-1).
 
-/// The order in which messages of a session go out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority { High, #[default] Normal, Low }
+mod accept;
+mod apply;
+mod inbound;
+mod moves;
 
+use wagate_domain::message::{Content, Direction, Failure, MessageState};
+use wagate_domain::{Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId};
+
+pub use accept::{Accepted, NewOutbound, accept};
+pub use apply::{Applied, Update, apply, apply_many, cancel};
+pub use inbound::{Inserted, NewInbound, insert_inbound};
+
+pub(crate) use moves::{Counts, Owner, TRACKED, Tracked, tracked, write_moves};
+
+use crate::db::{Row, Tx, Value, params};
+use crate::error::StoreError;
+use crate::page::{Page, PageRequest};
+
+/// Which messages of a session go first. Low ones are not starved: see [`crate::queue::claim`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl Priority {
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The word for it in requests and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// 0 is the first: so one direction of the index serves the claim.
+    pub(crate) fn rank(self) -> i64 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
+
+    pub(crate) fn of_rank(rank: i64) -> Result<Self, StoreError> {
+        let found = Self::ALL
+            .into_iter()
+            .find(|priority| priority.rank() == rank);
+        found.ok_or_else(|| StoreError::corrupt("a priority"))
+    }
+}
+
+impl std::str::FromStr for Priority {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let found = Self::ALL
+            .into_iter()
+            .find(|priority| priority.as_str() == text);
+        found.ok_or_else(|| StoreError::Options("priority must be high, normal or low".into()))
+    }
+}
+
+/// One message to or from a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    pub id: MessageId, pub tenant: TenantId, pub session: SessionId, pub session_name: SessionName,
-    pub direction: Direction, pub from_me: bool, pub chat: Jid,
+    pub id: MessageId,
+    pub tenant: TenantId,
+    pub session: SessionId,
+    pub session_name: SessionName,
+    pub direction: Direction,
+    /// The account's owner wrote it: through us, or on the phone.
+    pub from_me: bool,
+    pub chat: Jid,
     /// Who wrote it; none for what we send.
-    pub sender: Option<Jid>, pub push_name: Option<String>,
-    pub wa_id: WaMessageId, pub content: Content, pub state: MessageState, pub priority: Priority,
-    pub failure: Option<Failure>, pub attempts: u32,
+    pub sender: Option<Jid>,
+    pub push_name: Option<String>,
+    pub wa_id: WaMessageId,
+    pub content: Content,
+    pub state: MessageState,
+    pub priority: Priority,
+    pub failure: Option<Failure>,
+    /// Attempts made, all of them.
+    pub attempts: u32,
     /// When it was accepted, or when WhatsApp says that it was written.
     pub at: Timestamp,
-    pub sent_at: Option<Timestamp>, pub delivered_at: Option<Timestamp>, pub read_at: Option<Timestamp>, pub updated_at: Timestamp,
+    pub sent_at: Option<Timestamp>,
+    pub delivered_at: Option<Timestamp>,
+    pub read_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
 }
-/// One step of a message's life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryEntry { pub state: MessageState, pub at: Timestamp, pub failure: Option<Failure> }
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageWithHistory { pub message: Message, pub history: Vec<HistoryEntry> }
 
-#[derive(Clone, Debug)]
-pub struct NewOutbound { pub session: SessionId, pub chat: Jid, pub content: Content, pub priority: Priority, pub not_before: Option<Timestamp>, pub idempotency: Option<IdempotencyKey> }
+/// One step of an outbound message's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted { pub message: Message, /// The key was used before; this is the first message.
-    pub replayed: bool }
+pub struct HistoryEntry {
+    pub state: MessageState,
+    pub at: Timestamp,
+    pub failure: Option<Failure>,
+}
 
-/// Message, queue row, history and event in one call (MP-1, MP-2). Conflict: the idempotency key was used with another body. Limit: QUEUE_PER_SESSION_MAX.
-pub fn accept(_tx: &mut Tx<'_>, _tenant: &TenantId, _new: NewOutbound, _now: Timestamp) -> Result<Accepted, StoreError> { todo!() }
-pub fn get(_tx: &mut Tx<'_>, _tenant: &TenantId, _id: &MessageId) -> Result<MessageWithHistory, StoreError> { todo!() }
-#[derive(Clone, Debug, Default)]
-pub struct MessageFilter { pub chat: Option<Jid>, pub direction: Option<Direction>, pub state: Option<MessageState> }
-/// Newest first.
-pub fn list(_tx: &mut Tx<'_>, _tenant: &TenantId, _session: &SessionId, _filter: &MessageFilter, _page: &PageRequest) -> Result<Page<Message>, StoreError> { todo!() }
-pub fn count(_tx: &mut Tx<'_>, _tenant: &TenantId, _session: &SessionId, _filter: &MessageFilter) -> Result<u64, StoreError> { todo!() }
-/// Withdraws what is still queued; Conflict when it is being sent or was. The canceled message comes back (again, if it was canceled before).
-pub fn cancel(_tx: &mut Tx<'_>, _tenant: &TenantId, _id: &MessageId, _now: Timestamp) -> Result<Message, StoreError> { todo!() }
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageWithHistory {
+    pub message: Message,
+    /// Oldest first; empty for inbound messages.
+    pub history: Vec<HistoryEntry>,
+}
 
-/// News about an outbound message, by its WhatsApp id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Update { pub wa_id: WaMessageId, pub input: MessageInput, pub at: Timestamp, pub failure: Option<Failure> }
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied { pub message: MessageId, pub step: Step }
-/// Fenced. One answer per update, in order; None: no such outbound message in the session. Moves by rank (MP-3), writes history and events, finishes the queue row once the server has it.
-pub fn apply_many(_tx: &mut Tx<'_>, _lease: &Lease, _updates: &[Update], _now: Timestamp) -> Result<Vec<Option<Applied>>, StoreError> { todo!() }
-pub fn apply(_tx: &mut Tx<'_>, _lease: &Lease, _update: Update, _now: Timestamp) -> Result<Option<Applied>, StoreError> { todo!() }
+/// Which messages of a session a list shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    pub chat: Option<Jid>,
+    pub direction: Option<Direction>,
+    pub state: Option<MessageState>,
+}
 
-/// A message that came from WhatsApp, or was written on the owner's own phone (`from_me`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewInbound { pub wa_id: WaMessageId, pub chat: Jid, pub sender: Jid, pub from_me: bool, pub push_name: Option<String>, pub content: Content, pub at: Timestamp }
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inserted { New(MessageId), Duplicate }
-/// Fenced. One answer per message, in order (IN-1: unique by session, chat, sender and WhatsApp id). What is `from_me` becomes an outbound message in state Sent. Emits message.received.
-pub fn insert_inbound(_tx: &mut Tx<'_>, _lease: &Lease, _messages: &[NewInbound], _now: Timestamp) -> Result<Vec<Inserted>, StoreError> { todo!() }
+const NOT_FOUND: StoreError = StoreError::NotFound { what: "message" };
+const SELECT: &str = "SELECT m.id, m.tenant_id, m.session_id, s.name, m.direction, m.from_me, \
+    m.chat, m.sender, m.push_name, m.wa_id, m.content, m.state, m.priority, m.failure, m.attempts, \
+    m.at_ms, m.sent_ms, m.delivered_ms, m.read_ms, m.updated_ms, m.seq \
+    FROM messages m JOIN sessions s ON s.id = m.session_id";
+
+/// A tenant's message with the history of its state.
+pub fn get(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: &MessageId,
+) -> Result<MessageWithHistory, StoreError> {
+    let (message, seq) = find(tx, tenant, id)?;
+    let history = tx.query(
+        "SELECT state, at_ms, failure FROM message_history \
+         WHERE message_seq = $1 ORDER BY version",
+        params![seq],
+        |row| {
+            Ok(HistoryEntry {
+                state: row.parse(0)?,
+                at: row.time(1)?,
+                failure: row.opt_json(2)?,
+            })
+        },
+    )?;
+    Ok(MessageWithHistory { message, history })
+}
+
+/// The message and its place in the order of acceptance.
+fn find(tx: &mut Tx<'_>, tenant: &TenantId, id: &MessageId) -> Result<(Message, i64), StoreError> {
+    let sql = format!("{SELECT} WHERE m.id = $1 AND m.tenant_id = $2");
+    tx.query_opt(&sql, params![id, tenant], message)?
+        .ok_or(NOT_FOUND)
+}
+
+/// A session's messages, newest first.
+pub fn list(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    session: &SessionId,
+    filter: &MessageFilter,
+    page: &PageRequest,
+) -> Result<Page<Message>, StoreError> {
+    let before = match &page.after {
+        Some(cursor) => cursor.parse().unwrap_or(0),
+        None => i64::MAX,
+    };
+    let mut values = params![tenant, session, before, page.sql_limit(), page.offset].to_vec();
+    let conditions = conditions(filter, &mut values);
+    let rows = tx.query(
+        &format!(
+            "{SELECT} WHERE m.tenant_id = $1 AND m.session_id = $2 AND m.seq < $3{conditions} \
+             ORDER BY m.seq DESC LIMIT $4 OFFSET $5"
+        ),
+        &values,
+        message,
+    )?;
+    let page = Page::of(rows, page, |(_, seq)| seq.to_string());
+    let items = page.items.into_iter().map(|(message, _)| message).collect();
+    Ok(Page {
+        items,
+        next: page.next,
+    })
+}
+
+/// How many messages [`list`] would show. Costs what it counts.
+pub fn count(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    session: &SessionId,
+    filter: &MessageFilter,
+) -> Result<u64, StoreError> {
+    let mut values = params![tenant, session].to_vec();
+    let conditions = conditions(filter, &mut values);
+    let sql = format!(
+        "SELECT COUNT(*) FROM messages m WHERE m.tenant_id = $1 AND m.session_id = $2{conditions}"
+    );
+    tx.query_one(&sql, &values, |row| row.count(0))
+}
+
+fn conditions(filter: &MessageFilter, values: &mut Vec<Value<'_>>) -> String {
+    let mut text = String::new();
+    let wanted = [
+        (
+            "chat",
+            filter
+                .chat
+                .as_ref()
+                .map(|chat| Value::from(chat.to_string())),
+        ),
+        (
+            "direction",
+            filter
+                .direction
+                .map(|direction| Value::from(word(direction))),
+        ),
+        (
+            "state",
+            filter.state.map(|state| Value::from(state.as_str())),
+        ),
+    ];
+    for (column, value) in wanted {
+        if let Some(value) = value {
+            values.push(value);
+            text.push_str(&format!(" AND m.{column} = ${}", values.len()));
+        }
+    }
+    text
+}
+
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    }
+}
+
+fn message(row: Row<'_>) -> Result<(Message, i64), StoreError> {
+    let direction = if row.text(4)? == "inbound" {
+        Direction::Inbound
+    } else {
+        Direction::Outbound
+    };
+    let sender = match row.text(7)? {
+        "" => None,
+        _ => row.opt_parse(7)?,
+    };
+    let message = Message {
+        id: row.parse(0)?,
+        tenant: row.parse(1)?,
+        session: row.parse(2)?,
+        session_name: row.parse(3)?,
+        direction,
+        from_me: row.flag(5)?,
+        chat: row.parse(6)?,
+        sender,
+        push_name: row.opt_string(8)?,
+        wa_id: row.wa_id(9)?,
+        content: row.json(10)?,
+        state: row.parse(11)?,
+        priority: Priority::of_rank(row.int(12)?)?,
+        failure: row.opt_json(13)?,
+        attempts: row.small(14)?,
+        at: row.time(15)?,
+        sent_at: row.opt_time(16)?,
+        delivered_at: row.opt_time(17)?,
+        read_at: row.opt_time(18)?,
+        updated_at: row.time(19)?,
+    };
+    Ok((message, row.int(20)?))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Sql(error.into()))
+}

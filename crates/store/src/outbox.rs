@@ -66,7 +66,10 @@ pub(crate) fn flush(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     // By tenant, in one order, so that two transactions never wait for each other's heads.
     let mut tenants: BTreeMap<TenantId, Vec<Pending>> = BTreeMap::new();
     for pending in std::mem::take(&mut tx.events) {
-        tenants.entry(pending.tenant.clone()).or_default().push(pending);
+        tenants
+            .entry(pending.tenant.clone())
+            .or_default()
+            .push(pending);
     }
     for (tenant, events) in &tenants {
         let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
@@ -107,8 +110,9 @@ pub fn after(
     }
     if !filter.types.is_empty() {
         let first = values.len() + 1;
-        let places: Vec<String> =
-            (first..first + filter.types.len()).map(|place| format!("${place}")).collect();
+        let places: Vec<String> = (first..first + filter.types.len())
+            .map(|place| format!("${place}"))
+            .collect();
         sql.push_str(&format!(" AND type IN ({})", places.join(", ")));
         values.extend(filter.types.iter().map(Value::from));
     }
@@ -125,9 +129,11 @@ pub fn head(tx: &mut Tx<'_>, tenant: &TenantId) -> Result<EventSeq, StoreError> 
 
 /// Every tenant's newest number: what the relay's tick compares with what it has passed on.
 pub fn heads(tx: &mut Tx<'_>) -> Result<Vec<(TenantId, EventSeq)>, StoreError> {
-    tx.query("SELECT tenant_id, seq FROM outbox_heads", params![], |row| {
-        Ok((row.parse(0)?, EventSeq(row.int(1)?)))
-    })
+    tx.query(
+        "SELECT tenant_id, seq FROM outbox_heads",
+        params![],
+        |row| Ok((row.parse(0)?, EventSeq(row.int(1)?))),
+    )
 }
 
 /// Forgets events older than `before`, at most `limit` of them.

@@ -23,7 +23,11 @@ pub struct Page<T> {
 
 impl PageRequest {
     pub fn first(limit: u32) -> Self {
-        Self { limit, after: None, offset: 0 }
+        Self {
+            limit,
+            after: None,
+            offset: 0,
+        }
     }
 
     pub(crate) fn rows(&self) -> u32 {

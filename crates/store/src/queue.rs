@@ -1,28 +1,340 @@
-use wagate_domain::{message::*, Jid, MessageId, SessionId, TenantId, Timestamp, WaMessageId};
-use crate::{db::Tx, error::StoreError, leases::Lease, messages::Priority};
+//! The queue: what still has to be sent, in which order (MP-4).
+//!
+//! Message path, step 3 of 7. A *lane* is the messages of one chat with one priority, in order of
+//! acceptance. Only a lane's head may be sent, and only one message per chat is in flight; other chats
+//! go on in parallel. A message that waits for another attempt stays the head of its lane, so nothing
+//! overtakes it there. A claim reads ready heads from the front of an index, so that it costs the same
+//! however deep the queue is.
+//!
+//! The states of a row and the indexes are explained in the migration. Rows are changed only under the
+//! session's lease, except by `accept` and `cancel`, which the locks below keep apart from the rest.
 
-/// A message taken for one attempt. Made by `claim` only; used up by `retry` or `fail`, or dropped once the server's acknowledgement went through `messages::apply`.
+mod claim;
+
+use wagate_domain::message::{Content, Failure, MessageInput, Step};
+use wagate_domain::{Jid, MessageId, SessionId, TenantId, Timestamp, WaMessageId, WorkerId};
+
+pub use claim::claim;
+
+use crate::db::{Lock, Tx, Value, params};
+use crate::error::StoreError;
+use crate::leases::Lease;
+use crate::messages::{Counts, Message, Owner, Priority, Tracked, tracked, write_moves};
+
+/// A message taken for one attempt.
+///
+/// Only [`claim`] makes one; [`retry`] and [`fail`] use it up. When the server acknowledged the message,
+/// [`crate::messages::apply`] finishes it and the claim is just dropped.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Claimed { pub message: MessageId, pub wa_id: WaMessageId, pub chat: Jid, pub content: Content, pub priority: Priority, /// From 1.
-    pub attempt: u32, pub accepted_at: Timestamp, pub(crate) seq: i64 }
-/// Fenced. Up to `max` due messages, at most one in flight per chat, oldest per chat and priority first (MP-4); Queued → Sending.
-pub fn claim(_tx: &mut Tx<'_>, _lease: &Lease, _max: u32, _now: Timestamp) -> Result<Vec<Claimed>, StoreError> { todo!() }
-/// When the next attempt may be made, and whether this one counts.
+pub struct Claimed {
+    pub message: MessageId,
+    pub wa_id: WaMessageId,
+    pub chat: Jid,
+    pub content: Content,
+    pub priority: Priority,
+    /// This attempt's number, from 1; attempts that did not count are left out.
+    pub attempt: u32,
+    pub accepted_at: Timestamp,
+    seq: i64,
+}
+
+/// When the next attempt may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry { pub due: Timestamp, pub counts: bool }
-/// Fenced. Back to Queued, at the head of its chat. False: it was finished meanwhile (a late acknowledgement).
-pub fn retry(_tx: &mut Tx<'_>, _lease: &Lease, _claimed: Claimed, _retry: Retry, _now: Timestamp) -> Result<bool, StoreError> { todo!() }
-/// Fenced. Failed for good; the chat's next message becomes due. False: it was finished meanwhile.
-pub fn fail(_tx: &mut Tx<'_>, _lease: &Lease, _claimed: Claimed, _failure: &Failure, _now: Timestamp) -> Result<bool, StoreError> { todo!() }
-/// Fenced; call once when an actor starts. What an earlier holder had in flight is due again, with the same WhatsApp id (MP-2).
-pub fn release_stale(_tx: &mut Tx<'_>, _lease: &Lease, _now: Timestamp) -> Result<u64, StoreError> { todo!() }
-/// Fenced. The earliest time at which something waiting becomes due; None: nothing waits. `now` or earlier: claim.
-pub fn next_due(_tx: &mut Tx<'_>, _lease: &Lease) -> Result<Option<Timestamp>, StoreError> { todo!() }
+pub struct Retry {
+    pub due: Timestamp,
+    /// False: the attempt is not held against the message (the session was away).
+    pub counts: bool,
+}
+
+/// How much waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueStats { /// Due, or behind another of its chat.
-    pub waiting: u64, /// Being sent.
-    pub active: u64, /// Waiting for a time (retry or sendAt).
-    pub delayed: u64 }
-pub fn stats(_tx: &mut Tx<'_>, _tenant: &TenantId, _session: Option<&SessionId>) -> Result<QueueStats, StoreError> { todo!() }
-/// Sessions of this worker that have something due: for the tick.
-pub fn due_sessions(_tx: &mut Tx<'_>, _worker: &wagate_domain::WorkerId, _now: Timestamp) -> Result<Vec<SessionId>, StoreError> { todo!() }
+pub struct QueueStats {
+    /// Due, or behind another message of its chat.
+    pub waiting: u64,
+    /// Being sent.
+    pub active: u64,
+    /// Waiting for a time: a retry, or sending later.
+    pub delayed: u64,
+}
+
+/// Queues an accepted message; it is the head of its lane if nothing else is.
+pub(crate) fn enqueue(
+    tx: &mut Tx<'_>,
+    message: &Message,
+    seq: i64,
+    chat: &str,
+    due: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let insert = |tx: &mut Tx<'_>, state: i64| {
+        tx.execute(
+            "INSERT INTO queue (message_seq, tenant_id, session_id, chat, priority, state, due_ms, \
+             attempts) VALUES ($1, $2, $3, $4, $5, $6, $7, 0) ON CONFLICT DO NOTHING",
+            params![
+                seq,
+                &message.tenant,
+                &message.session,
+                chat,
+                message.priority.rank(),
+                state,
+                due
+            ],
+        )
+    };
+    if due > now {
+        return insert(tx, SCHEDULED).map(drop);
+    }
+    // The head may vanish between the two statements on PostgreSQL, and then this message is the head.
+    // Once its row is locked it cannot: whoever deletes it waits, and then sees this message behind it.
+    for _ in 0..HEAD_RACES_MAX {
+        if insert(tx, READY)? > 0 {
+            return Ok(());
+        }
+        let head = tx.locked(
+            "SELECT message_seq FROM queue \
+             WHERE session_id = $1 AND chat = $2 AND priority = $3 AND state <= 2",
+            Lock::KeyShare,
+        );
+        let lane = params![&message.session, chat, message.priority.rank()];
+        if tx.query_opt(&head, lane, |row| row.int(0))?.is_some() {
+            return insert(tx, BLOCKED).map(drop);
+        }
+    }
+    Err(StoreError::Busy)
+}
+
+const READY: i64 = 0;
+const SENDING: i64 = 1;
+const DELAYED: i64 = 2;
+const SCHEDULED: i64 = 3;
+const BLOCKED: i64 = 4;
+
+/// How often an accepted message may find the head of its lane just gone.
+const HEAD_RACES_MAX: usize = 8;
+
+/// Gives a claimed message back for another attempt, as the head of its lane. False: it was finished
+/// meanwhile, by a late acknowledgement.
+pub fn retry(
+    tx: &mut Tx<'_>,
+    lease: &Lease,
+    claimed: Claimed,
+    retry: Retry,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let owner = Owner::of(lease, tx.fence(lease)?);
+    let state = if retry.due <= now { READY } else { DELAYED };
+    let held = tx.execute(
+        "UPDATE queue SET state = $4, due_ms = $5, token = NULL, attempts = attempts - $6 \
+         WHERE message_seq = $1 AND session_id = $2 AND state = 1 AND token = $3",
+        params![
+            claimed.seq,
+            &lease.session,
+            lease.token,
+            state,
+            retry.due,
+            !retry.counts
+        ],
+    )?;
+    if held == 0 {
+        return Ok(false);
+    }
+    step(
+        tx,
+        &owner,
+        &[claimed.seq],
+        MessageInput::Requeued,
+        None,
+        now,
+    )?;
+    Ok(true)
+}
+
+/// Ends a claimed message as failed; its chat's next message becomes due. False: it was finished
+/// meanwhile, by a late acknowledgement.
+pub fn fail(
+    tx: &mut Tx<'_>,
+    lease: &Lease,
+    claimed: Claimed,
+    failure: &Failure,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let owner = Owner::of(lease, tx.fence(lease)?);
+    let held = tx.query_opt(
+        "SELECT 1 FROM queue WHERE message_seq = $1 AND session_id = $2 AND state = 1 AND token = $3",
+        params![claimed.seq, &lease.session, lease.token],
+        |_| Ok(()),
+    )?;
+    if held.is_none() {
+        return Ok(false);
+    }
+    let mut counts = step(
+        tx,
+        &owner,
+        &[claimed.seq],
+        MessageInput::Failed,
+        Some(failure),
+        now,
+    )?;
+    counts.queued -= finish(tx, &lease.session, &[claimed.seq])?;
+    counts.write(tx, &lease.session)?;
+    Ok(true)
+}
+
+/// Makes due again what earlier holders of the lease had in flight. Called once when an actor starts.
+///
+/// The messages keep their WhatsApp ids, so that a recipient that has one already drops the repeat
+/// (MP-2). The lost attempt does not count.
+pub fn release_stale(tx: &mut Tx<'_>, lease: &Lease, now: Timestamp) -> Result<u64, StoreError> {
+    let owner = Owner::of(lease, tx.fence(lease)?);
+    let stale = tx.query(
+        "UPDATE queue SET state = 0, token = NULL, attempts = attempts - 1 \
+         WHERE session_id = $1 AND state = 1 AND token < $2 RETURNING message_seq",
+        params![&lease.session, lease.token],
+        |row| row.int(0),
+    )?;
+    step(tx, &owner, &stale, MessageInput::Requeued, None, now)?;
+    Ok(u64::try_from(stale.len()).unwrap_or(u64::MAX))
+}
+
+/// The earliest time at which there is something to claim: the epoch when there is now, nothing when the
+/// queue is empty or everything waits for an answer.
+pub fn next_due(tx: &mut Tx<'_>, lease: &Lease) -> Result<Option<Timestamp>, StoreError> {
+    let ready = tx.query_opt(
+        "SELECT 1 FROM queue q WHERE q.session_id = $1 AND q.state = 0 AND NOT EXISTS \
+         (SELECT 1 FROM queue f WHERE f.session_id = q.session_id AND f.chat = q.chat \
+         AND f.state = 1) LIMIT 1",
+        params![&lease.session],
+        |_| Ok(()),
+    )?;
+    if ready.is_some() {
+        return Ok(Some(Timestamp::EPOCH));
+    }
+    tx.query_one(
+        "SELECT MIN(due_ms) FROM queue WHERE session_id = $1 AND state IN (2, 3)",
+        params![&lease.session],
+        |row| row.opt_time(0),
+    )
+}
+
+/// How much waits for a tenant, or for one of its sessions. Does not count row by row what waits.
+pub fn stats(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    session: Option<&SessionId>,
+) -> Result<QueueStats, StoreError> {
+    let (all, active, delayed) = tx.query_one(
+        "SELECT CAST(COALESCE(SUM(c.queued), 0) AS BIGINT), \
+         CAST(COALESCE(SUM((SELECT COUNT(*) FROM queue q \
+         WHERE q.session_id = c.session_id AND q.state = 1)), 0) AS BIGINT), \
+         CAST(COALESCE(SUM((SELECT COUNT(*) FROM queue q \
+         WHERE q.session_id = c.session_id AND q.state IN (2, 3))), 0) AS BIGINT) \
+         FROM session_counters c JOIN sessions s ON s.id = c.session_id \
+         WHERE s.tenant_id = $1 AND s.desired <> 'deleted' \
+         AND (CAST($2 AS TEXT) IS NULL OR s.id = $2)",
+        params![tenant, session],
+        |row| Ok((row.count(0)?, row.count(1)?, row.count(2)?)),
+    )?;
+    Ok(QueueStats {
+        waiting: all.saturating_sub(active + delayed),
+        active,
+        delayed,
+    })
+}
+
+/// The sessions of a worker that have something due: what its tick wakes when a wake-up was lost.
+pub fn due_sessions(
+    tx: &mut Tx<'_>,
+    worker: &WorkerId,
+    now: Timestamp,
+) -> Result<Vec<SessionId>, StoreError> {
+    tx.query(
+        "SELECT l.session_id FROM leases l WHERE l.worker_id = $1 AND (\
+         EXISTS (SELECT 1 FROM queue q WHERE q.session_id = l.session_id AND q.state = 0) OR \
+         EXISTS (SELECT 1 FROM queue q WHERE q.session_id = l.session_id \
+         AND q.state IN (2, 3) AND q.due_ms <= $2))",
+        params![worker, now],
+        |row| row.parse(0),
+    )
+}
+
+/// Removes the rows of messages that need no attempt any more, and makes the next of their lanes due.
+/// Gives how many there were.
+pub(crate) fn finish(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    seqs: &[i64],
+) -> Result<i64, StoreError> {
+    let keys: Vec<Value<'_>> = seqs.iter().map(|seq| Value::from(*seq)).collect();
+    let removed = tx.query_keys(
+        "DELETE FROM queue WHERE session_id = $1 AND message_seq IN ({}) \
+         RETURNING chat, priority, state",
+        params![session],
+        &keys,
+        |row| Ok(((row.string(0)?, row.int(1)?), row.int(2)?)),
+    )?;
+    let count = i64::try_from(removed.len()).unwrap_or(i64::MAX);
+    let lanes: Vec<Lane> = removed
+        .into_iter()
+        .filter(|(_, state)| *state <= DELAYED)
+        .map(|(lane, _)| lane)
+        .collect();
+    promote(tx, session, &lanes)?;
+    Ok(count)
+}
+
+/// A chat and the rank of a priority.
+type Lane = (String, i64);
+
+/// Makes the oldest blocked message of each lane its head, where the lane has none.
+fn promote(tx: &mut Tx<'_>, session: &SessionId, lanes: &[Lane]) -> Result<(), StoreError> {
+    let mut values = Vec::with_capacity(lanes.len() * 2);
+    for (chat, priority) in lanes {
+        values.extend_from_slice(params![chat, *priority]);
+    }
+    tx.execute_rows(
+        "UPDATE queue SET state = 0 WHERE state = 4 AND message_seq IN (SELECT \
+         (SELECT MIN(b.message_seq) FROM queue b WHERE b.session_id = $1 AND b.chat = v.column1 \
+         AND b.priority = v.column2 AND b.state = 4) FROM (VALUES {}) AS v) \
+         AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.session_id = queue.session_id \
+         AND h.chat = queue.chat AND h.priority = queue.priority AND h.state <= 2)",
+        params![session],
+        ("(CAST(? AS TEXT), CAST(? AS BIGINT))", 2),
+        &values,
+    )?;
+    Ok(())
+}
+
+/// The queue's own moves of messages, by their place in the order of acceptance.
+fn step(
+    tx: &mut Tx<'_>,
+    owner: &Owner<'_>,
+    seqs: &[i64],
+    input: MessageInput,
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> Result<Counts, StoreError> {
+    let mut messages = load(tx, seqs)?;
+    let mut counts = Counts::default();
+    let mut moves = Vec::with_capacity(messages.len());
+    for message in &mut messages {
+        if let Step::Moved(to) = message.state.apply(input) {
+            moves.push(message.advance(to, now, failure.cloned(), &mut counts));
+        }
+    }
+    let moved: Vec<&Tracked> = messages
+        .iter()
+        .filter(|message| message.is_moved())
+        .collect();
+    write_moves(tx, owner, &moved, moves, now)?;
+    Ok(counts)
+}
+
+fn load(tx: &mut Tx<'_>, seqs: &[i64]) -> Result<Vec<Tracked>, StoreError> {
+    let keys: Vec<Value<'_>> = seqs.iter().map(|seq| Value::from(*seq)).collect();
+    let sql = format!(
+        "SELECT {} FROM messages WHERE seq IN ({{}})",
+        crate::messages::TRACKED
+    );
+    let sql = tx.locked(&sql, Lock::Update);
+    tx.query_keys(&sql, params![], &keys, tracked)
+}

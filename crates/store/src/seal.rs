@@ -33,10 +33,13 @@ impl MasterKey {
             .or_else(|| STANDARD.decode(text).ok())
             .or_else(|| STANDARD_NO_PAD.decode(text).ok())
             .or_else(|| URL_SAFE_NO_PAD.decode(text).ok());
-        bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(|| {
-            let text = "the master key must be 32 bytes, in base64 or as 64 hexadecimal digits";
-            StoreError::Options(text.into())
-        })
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| {
+                let text = "the master key must be 32 bytes, in base64 or as 64 hexadecimal digits";
+                StoreError::Options(text.into())
+            })
     }
 
     /// A new random key.
@@ -52,7 +55,10 @@ impl MasterKey {
     }
 
     fn id(&self) -> [u8; KEY_ID] {
-        let digest = Sha256::new().chain_update(b"wagate master key id").chain_update(self.0).finalize();
+        let digest = Sha256::new()
+            .chain_update(b"wagate master key id")
+            .chain_update(self.0)
+            .finalize();
         let mut id = [0; KEY_ID];
         id.copy_from_slice(&digest[..KEY_ID]);
         id
@@ -91,7 +97,10 @@ impl Sealer {
             id: key.id(),
             cipher: XChaCha20Poly1305::new(&key.0.into()),
         };
-        Self(Arc::new(Keys { current: key(current), retired: retired.iter().map(key).collect() }))
+        Self(Arc::new(Keys {
+            current: key(current),
+            retired: retired.iter().map(key).collect(),
+        }))
     }
 
     /// Seals `plain` for the place that `aad` names.
@@ -100,8 +109,10 @@ impl Sealer {
         let mut nonce = [0; NONCE];
         fill_random(&mut nonce)?;
         let payload = Payload { msg: plain, aad };
-        let sealed =
-            key.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| StoreError::Sealed)?;
+        let sealed = key
+            .cipher
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| StoreError::Sealed)?;
         let mut record = Vec::with_capacity(HEAD + sealed.len());
         record.push(VERSION);
         record.extend_from_slice(&key.id);
@@ -113,10 +124,16 @@ impl Sealer {
     /// Opens what was sealed for the same place under a known key.
     pub fn open(&self, aad: &[u8], record: &[u8]) -> Result<Vec<u8>, StoreError> {
         let key = self.key_of(record).ok_or(StoreError::Sealed)?;
-        let nonce: [u8; NONCE] =
-            record[1 + KEY_ID..HEAD].try_into().map_err(|_| StoreError::Sealed)?;
-        let payload = Payload { msg: &record[HEAD..], aad };
-        key.cipher.decrypt(&XNonce::from(nonce), payload).map_err(|_| StoreError::Sealed)
+        let nonce: [u8; NONCE] = record[1 + KEY_ID..HEAD]
+            .try_into()
+            .map_err(|_| StoreError::Sealed)?;
+        let payload = Payload {
+            msg: &record[HEAD..],
+            aad,
+        };
+        key.cipher
+            .decrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| StoreError::Sealed)
     }
 
     /// Whether the record is under a retired key and should be sealed again.
@@ -129,7 +146,9 @@ impl Sealer {
             return None;
         }
         let id = &record[1..=KEY_ID];
-        std::iter::once(&self.0.current).chain(&self.0.retired).find(|key| key.id == id)
+        std::iter::once(&self.0.current)
+            .chain(&self.0.retired)
+            .find(|key| key.id == id)
     }
 }
 
@@ -141,7 +160,10 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    (0..64).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    (0..64)
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -152,7 +174,12 @@ mod tests {
     fn keys_read_back_in_every_form() {
         let key = MasterKey::generate().unwrap();
         let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        for text in [key.to_text(), hex, STANDARD_NO_PAD.encode(key.0), URL_SAFE_NO_PAD.encode(key.0)] {
+        for text in [
+            key.to_text(),
+            hex,
+            STANDARD_NO_PAD.encode(key.0),
+            URL_SAFE_NO_PAD.encode(key.0),
+        ] {
             assert_eq!(MasterKey::parse(&text).unwrap(), key);
         }
         assert!(MasterKey::parse("c2hvcnQ=").is_err());
@@ -174,12 +201,17 @@ mod tests {
 
     #[test]
     fn a_retired_key_opens_and_the_new_one_seals() {
-        let (old, new) = (MasterKey::generate().unwrap(), MasterKey::generate().unwrap());
+        let (old, new) = (
+            MasterKey::generate().unwrap(),
+            MasterKey::generate().unwrap(),
+        );
         let before = Sealer::new(&old, &[]);
         let after = Sealer::new(&new, &[old]);
         let sealed = before.seal(b"a", b"x").unwrap();
         assert!(after.is_outdated(&sealed));
-        let again = after.seal(b"a", &after.open(b"a", &sealed).unwrap()).unwrap();
+        let again = after
+            .seal(b"a", &after.open(b"a", &sealed).unwrap())
+            .unwrap();
         assert!(!after.is_outdated(&again));
         assert!(before.open(b"a", &again).is_err());
     }

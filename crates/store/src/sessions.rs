@@ -91,7 +91,9 @@ pub fn create(
     now: Timestamp,
 ) -> Result<Session, StoreError> {
     if count(tx, tenant)? >= u64::from(SESSIONS_PER_TENANT_MAX) {
-        return Err(StoreError::Limit { what: "sessions of the tenant" });
+        return Err(StoreError::Limit {
+            what: "sessions of the tenant",
+        });
     }
     let id = SessionId::generate();
     let name = match &new.name {
@@ -115,7 +117,9 @@ pub fn create(
         ],
     )?;
     if added == 0 {
-        return Err(StoreError::Conflict { what: format!("there is a session {name}") });
+        return Err(StoreError::Conflict {
+            what: format!("there is a session {name}"),
+        });
     }
     for sql in [
         "INSERT INTO leases (session_id, tenant_id, token, expires_ms, wanted) \
@@ -124,16 +128,18 @@ pub fn create(
     ] {
         tx.execute(sql, params![&id, tenant])?;
     }
-    outbox::append(tx, tenant, Some(&id), &Event::SessionCreated { session: name }, now)?;
+    outbox::append(
+        tx,
+        tenant,
+        Some(&id),
+        &Event::SessionCreated { session: name },
+        now,
+    )?;
     find(tx, &id)
 }
 
 /// A tenant's session by its name. One whose deletion was asked for is not found.
-pub fn get(
-    tx: &mut Tx<'_>,
-    tenant: &TenantId,
-    name: &SessionName,
-) -> Result<Session, StoreError> {
+pub fn get(tx: &mut Tx<'_>, tenant: &TenantId, name: &SessionName) -> Result<Session, StoreError> {
     let sealer = tx.sealer();
     tx.query_opt(
         &format!(
@@ -150,7 +156,8 @@ pub fn get(
 pub fn find(tx: &mut Tx<'_>, id: &SessionId) -> Result<Session, StoreError> {
     let sealer = tx.sealer();
     let sql = format!("SELECT {COLUMNS} FROM sessions WHERE id = $1");
-    tx.query_opt(&sql, params![id], |row| session(row, sealer))?.ok_or(NOT_FOUND)
+    tx.query_opt(&sql, params![id], |row| session(row, sealer))?
+        .ok_or(NOT_FOUND)
 }
 
 /// A tenant's sessions, in order of creation.
@@ -190,6 +197,9 @@ pub fn set_desired(
     now: Timestamp,
 ) -> Result<Generation, StoreError> {
     let method = method.map(to_json).transpose()?;
+    // The lease before the session: the order in which a worker's writes lock them too.
+    let wanted = "UPDATE leases SET wanted = 1 WHERE session_id = $1 AND tenant_id = $2";
+    tx.execute(wanted, params![id, tenant])?;
     let (generation, name): (i64, SessionName) = tx
         .query_opt(
             "UPDATE sessions SET desired = $3, method = COALESCE($4, method), \
@@ -200,9 +210,14 @@ pub fn set_desired(
             |row| Ok((row.int(0)?, row.parse(1)?)),
         )?
         .ok_or(NOT_FOUND)?;
-    tx.execute("UPDATE leases SET wanted = 1 WHERE session_id = $1", params![id])?;
     if desired == Desired::Deleted {
-        outbox::append(tx, tenant, Some(id), &Event::SessionDeleted { session: name }, now)?;
+        outbox::append(
+            tx,
+            tenant,
+            Some(id),
+            &Event::SessionDeleted { session: name },
+            now,
+        )?;
     }
     Ok(generation)
 }
@@ -213,10 +228,15 @@ pub fn set_desired(
 pub fn delete_rows(tx: &mut Tx<'_>, lease: &Lease, limit: u32) -> Result<bool, StoreError> {
     tx.fence(lease)?;
     let id = &lease.session;
-    let desired: Desired =
-        tx.query_one("SELECT desired FROM sessions WHERE id = $1", params![id], |row| row.parse(0))?;
+    let desired: Desired = tx.query_one(
+        "SELECT desired FROM sessions WHERE id = $1",
+        params![id],
+        |row| row.parse(0),
+    )?;
     if desired != Desired::Deleted {
-        return Err(StoreError::Conflict { what: "the session is not to be deleted".into() });
+        return Err(StoreError::Conflict {
+            what: "the session is not to be deleted".into(),
+        });
     }
     // Nothing may be sent any more, and no key may stay behind, from the first call on.
     for sql in [
@@ -289,7 +309,9 @@ fn session(row: Row<'_>, sealer: &Sealer) -> Result<Session, StoreError> {
         generation: row.int(7)?,
         generation_done: row.int(8)?,
         link: row.json(9)?,
-        challenge: row.opt_bytes(10)?.and_then(|sealed| open_challenge(sealer, &id, sealed)),
+        challenge: row
+            .opt_bytes(10)?
+            .and_then(|sealed| open_challenge(sealer, &id, sealed)),
         identity,
         last_activity: row.opt_time(15)?,
         connected_at: row.opt_time(16)?,

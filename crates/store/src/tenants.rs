@@ -16,21 +16,28 @@ pub struct Tenant {
 
 /// Creates a tenant; [`StoreError::Conflict`] when the name is taken.
 pub fn create(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<Tenant, StoreError> {
-    let tenant = Tenant { id: TenantId::generate(), name: name.to_owned(), created_at: now };
+    let tenant = Tenant {
+        id: TenantId::generate(),
+        name: name.to_owned(),
+        created_at: now,
+    };
     let added = tx.execute(
         "INSERT INTO tenants (id, name, created_ms) VALUES ($1, $2, $3) \
          ON CONFLICT (name) DO NOTHING",
         params![&tenant.id, name, now],
     )?;
     match added {
-        0 => Err(StoreError::Conflict { what: format!("there is a tenant named {name}") }),
+        0 => Err(StoreError::Conflict {
+            what: format!("there is a tenant named {name}"),
+        }),
         _ => Ok(tenant),
     }
 }
 
 pub fn get(tx: &mut Tx<'_>, id: &TenantId) -> Result<Tenant, StoreError> {
     let sql = "SELECT id, name, created_ms FROM tenants WHERE id = $1";
-    tx.query_opt(sql, params![id], tenant)?.ok_or(StoreError::NotFound { what: "tenant" })
+    tx.query_opt(sql, params![id], tenant)?
+        .ok_or(StoreError::NotFound { what: "tenant" })
 }
 
 pub fn get_by_name(tx: &mut Tx<'_>, name: &str) -> Result<Option<Tenant>, StoreError> {
@@ -42,16 +49,26 @@ pub fn get_by_name(tx: &mut Tx<'_>, name: &str) -> Result<Option<Tenant>, StoreE
 pub fn list(tx: &mut Tx<'_>, page: &PageRequest) -> Result<Page<Tenant>, StoreError> {
     let rows = tx.query(
         "SELECT id, name, created_ms FROM tenants WHERE id > $1 ORDER BY id LIMIT $2 OFFSET $3",
-        params![page.after.as_deref().unwrap_or(""), page.sql_limit(), page.offset],
+        params![
+            page.after.as_deref().unwrap_or(""),
+            page.sql_limit(),
+            page.offset
+        ],
         tenant,
     )?;
     Ok(Page::of(rows, page, |tenant| tenant.id.to_string()))
 }
 
 pub fn count(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
-    tx.query_one("SELECT COUNT(*) FROM tenants", params![], |row| row.count(0))
+    tx.query_one("SELECT COUNT(*) FROM tenants", params![], |row| {
+        row.count(0)
+    })
 }
 
 fn tenant(row: Row<'_>) -> Result<Tenant, StoreError> {
-    Ok(Tenant { id: row.parse(0)?, name: row.string(1)?, created_at: row.time(2)? })
+    Ok(Tenant {
+        id: row.parse(0)?,
+        name: row.string(1)?,
+        created_at: row.time(2)?,
+    })
 }

@@ -78,7 +78,11 @@ pub fn get(tx: &mut Tx<'_>, id: &WorkerId) -> Result<Worker, StoreError> {
 
 /// Every worker that ever registered and was not removed.
 pub fn list(tx: &mut Tx<'_>) -> Result<Vec<Worker>, StoreError> {
-    tx.query(&format!("SELECT {COLUMNS} FROM workers ORDER BY id"), params![], worker)
+    tx.query(
+        &format!("SELECT {COLUMNS} FROM workers ORDER BY id"),
+        params![],
+        worker,
+    )
 }
 
 /// Forgets a worker that will not come back.

@@ -62,13 +62,18 @@ impl Dialect {
                 ("{clustered}", "WITHOUT ROWID"),
             ],
             Self::Postgres => [
-                ("{serial}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
+                (
+                    "{serial}",
+                    "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+                ),
                 ("{bytes}", "BYTEA"),
                 ("{id}", "TEXT COLLATE \"C\""),
                 ("{clustered}", ""),
             ],
         };
-        words.iter().fold(template.to_owned(), |text, (from, to)| text.replace(from, to))
+        words.iter().fold(template.to_owned(), |text, (from, to)| {
+            text.replace(from, to)
+        })
     }
 
     /// Whether the table that records the migrations is there.
@@ -106,6 +111,9 @@ mod tests {
     fn the_url_names_the_dialect() {
         assert_eq!(Dialect::of("sqlite:/tmp/x.db").unwrap(), Dialect::Sqlite);
         assert_eq!(Dialect::of("postgres://u@h/d").unwrap(), Dialect::Postgres);
-        assert!(matches!(Dialect::of("mysql://h"), Err(StoreError::Options(_))));
+        assert!(matches!(
+            Dialect::of("mysql://h"),
+            Err(StoreError::Options(_))
+        ));
     }
 }

@@ -39,7 +39,12 @@ impl<R, F> TypedJob<R, F> {
         reply: oneshot::Sender<Result<R, StoreError>>,
         writes: bool,
     ) -> Self {
-        Self { closure: Some(closure), result: None, reply, writes }
+        Self {
+            closure: Some(closure),
+            result: None,
+            reply,
+            writes,
+        }
     }
 }
 
@@ -49,7 +54,9 @@ where
     F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
-        let Some(closure) = self.closure.take() else { return false };
+        let Some(closure) = self.closure.take() else {
+            return false;
+        };
         // A panic must not end the thread that every other closure depends on. The transaction is
         // rolled back, so nothing half-done is seen afterwards.
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -79,7 +86,9 @@ where
     }
 
     fn failure(&self) -> Option<&StoreError> {
-        self.result.as_ref().and_then(|result| result.as_ref().err())
+        self.result
+            .as_ref()
+            .and_then(|result| result.as_ref().err())
     }
 }
 

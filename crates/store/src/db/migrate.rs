@@ -31,7 +31,10 @@ pub(super) fn run(tx: &mut Tx<'_>) -> Result<MigrationReport, StoreError> {
     }
     let from = version(tx)?;
     if from > newest() {
-        return Err(StoreError::NewerSchema { found: from, known: newest() });
+        return Err(StoreError::NewerSchema {
+            found: from,
+            known: newest(),
+        });
     }
     if from == 0 {
         tx.batch(
@@ -64,7 +67,10 @@ fn apply(
 pub(super) fn refuse_newer(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let found = version(tx)?;
     if found > newest() {
-        return Err(StoreError::NewerSchema { found, known: newest() });
+        return Err(StoreError::NewerSchema {
+            found,
+            known: newest(),
+        });
     }
     Ok(())
 }

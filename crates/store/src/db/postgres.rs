@@ -32,11 +32,16 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
     let mut config: Config = options.url.parse().map_err(|error: postgres::Error| {
         StoreError::Options(format!("the PostgreSQL URL cannot be read: {error}"))
     })?;
-    config.connect_timeout(options.connect_timeout).tcp_user_timeout(Duration::from_secs(10));
+    config
+        .connect_timeout(options.connect_timeout)
+        .tcp_user_timeout(Duration::from_secs(10));
     if config.get_application_name().is_none() {
         config.application_name("wagate");
     }
-    let settings = Arc::new(Settings { config, session: session_settings(options) });
+    let settings = Arc::new(Settings {
+        config,
+        session: session_settings(options),
+    });
     let first = PgConn::connect(&settings)?;
     let (writer, queue) = mpsc::channel(options.queue_max.max(1));
     let queue = Arc::new(Mutex::new(queue));
@@ -57,7 +62,11 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
             }
         })?);
     }
-    Ok(Threads { reader: writer.clone(), writer, handles })
+    Ok(Threads {
+        reader: writer.clone(),
+        writer,
+        handles,
+    })
 }
 
 struct Settings {
@@ -85,7 +94,11 @@ struct Worker {
 impl Worker {
     fn serve(&mut self, mut job: Box<dyn Job>) {
         let ended = self.transaction(&mut *job);
-        if self.conn.as_ref().is_some_and(|conn| conn.client.is_closed()) {
+        if self
+            .conn
+            .as_ref()
+            .is_some_and(|conn| conn.client.is_closed())
+        {
             self.conn = None;
         }
         job.finish(ended);
@@ -120,8 +133,13 @@ impl Worker {
         } else if self.conn.is_some() {
             return self.conn.as_mut().ok_or(StoreError::Busy);
         }
-        if self.connect_after.is_some_and(|after| Instant::now() < after) {
-            return Err(StoreError::Unavailable("the database refused the last connection".into()));
+        if self
+            .connect_after
+            .is_some_and(|after| Instant::now() < after)
+        {
+            return Err(StoreError::Unavailable(
+                "the database refused the last connection".into(),
+            ));
         }
         let connected = PgConn::connect(&self.settings).and_then(|mut conn| {
             conn.batch(begin)?;
@@ -141,13 +159,20 @@ pub(super) struct PgConn {
 impl PgConn {
     fn connect(settings: &Settings) -> Result<Self, StoreError> {
         let mut client = settings.config.connect(NoTls).map_err(unavailable)?;
-        client.batch_execute(&settings.session).map_err(unavailable)?;
-        Ok(Self { client, statements: HashMap::new() })
+        client
+            .batch_execute(&settings.session)
+            .map_err(unavailable)?;
+        Ok(Self {
+            client,
+            statements: HashMap::new(),
+        })
     }
 
     pub(super) fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
         let statement = self.prepared(sql)?;
-        self.client.execute(&statement, &refs(values)).map_err(error)
+        self.client
+            .execute(&statement, &refs(values))
+            .map_err(error)
     }
 
     pub(super) fn query<T>(
@@ -157,7 +182,10 @@ impl PgConn {
         mut read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let statement = self.prepared(sql)?;
-        let rows = self.client.query(&statement, &refs(values)).map_err(error)?;
+        let rows = self
+            .client
+            .query(&statement, &refs(values))
+            .map_err(error)?;
         rows.iter().map(|row| read(Row::Postgres(row))).collect()
     }
 
@@ -190,7 +218,10 @@ impl PgConn {
 }
 
 fn refs<'v>(values: &'v [Value<'_>]) -> Vec<&'v (dyn ToSql + Sync)> {
-    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+    values
+        .iter()
+        .map(|value| value as &(dyn ToSql + Sync))
+        .collect()
 }
 
 fn unavailable(error: postgres::Error) -> StoreError {
@@ -218,7 +249,9 @@ fn error(error: postgres::Error) -> StoreError {
     if is_shutdown(db) {
         unavailable(error)
     } else if code.code().starts_with("23") {
-        StoreError::Conflict { what: db.constraint().unwrap_or("a constraint").to_owned() }
+        StoreError::Conflict {
+            what: db.constraint().unwrap_or("a constraint").to_owned(),
+        }
     } else if *code == SqlState::DISK_FULL {
         StoreError::Full
     } else if code.code().starts_with("40")

@@ -64,7 +64,10 @@ mod tests {
 
     #[test]
     fn placeholders_are_numbered_on() {
-        assert_eq!(values("(?, CAST(? AS TEXT))", 2, 3), "($3, CAST($4 AS TEXT)), ($5, CAST($6 AS TEXT))");
+        assert_eq!(
+            values("(?, CAST(? AS TEXT))", 2, 3),
+            "($3, CAST($4 AS TEXT)), ($5, CAST($6 AS TEXT))"
+        );
     }
 
     #[test]
@@ -78,6 +81,9 @@ mod tests {
     #[test]
     fn padding_repeats_whole_rows() {
         let padded = pad_to_step(vec![Value::Int(1), Value::Int(2), Value::Int(3)], 1);
-        assert_eq!(padded, [Value::Int(1), Value::Int(2), Value::Int(3), Value::Int(3)]);
+        assert_eq!(
+            padded,
+            [Value::Int(1), Value::Int(2), Value::Int(3), Value::Int(3)]
+        );
     }
 }

@@ -21,7 +21,10 @@ pub(super) struct SqliteConn {
 
 /// Where the database is, from `sqlite:/path` or `sqlite::memory:`.
 pub(super) fn path_of(url: &str) -> Result<&str, StoreError> {
-    match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
+    match url
+        .strip_prefix("sqlite:")
+        .map(|path| path.strip_prefix("//").unwrap_or(path))
+    {
         Some("") | None => Err(StoreError::Options("the SQLite URL names no file".into())),
         Some(path) => Ok(path),
     }
@@ -50,9 +53,13 @@ impl SqliteConn {
         )
         .map_err(error)?;
         if let Some(pages) = options.pages_max {
-            conn.pragma_update(None, "max_page_count", pages).map_err(error)?;
+            conn.pragma_update(None, "max_page_count", pages)
+                .map_err(error)?;
         }
-        Ok(Self { conn, texts: RefCell::default() })
+        Ok(Self {
+            conn,
+            texts: RefCell::default(),
+        })
     }
 
     /// Refuses every change from now on: for the readers.
@@ -113,7 +120,9 @@ impl SqliteConn {
         let mut statement = self.conn.prepare_cached(text).map_err(error)?;
         drop(texts);
         for (index, value) in values.iter().enumerate() {
-            statement.raw_bind_parameter(index + 1, value).map_err(error)?;
+            statement
+                .raw_bind_parameter(index + 1, value)
+                .map_err(error)?;
         }
         run(&mut statement)
     }
@@ -122,7 +131,10 @@ impl SqliteConn {
 /// Makes the file and its folder, readable by the owner only: it holds messages.
 fn create(path: &Path) -> Result<(), StoreError> {
     let away = |error: std::io::Error| StoreError::Unavailable(error.into());
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).map_err(away)?;
     }
     let mut options = std::fs::OpenOptions::new();
@@ -136,7 +148,9 @@ fn create(path: &Path) -> Result<(), StoreError> {
 pub(super) fn error(error: rusqlite::Error) -> StoreError {
     let code = error.sqlite_error_code();
     match code {
-        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict { what: error.to_string() },
+        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict {
+            what: error.to_string(),
+        },
         Some(ErrorCode::DiskFull) => StoreError::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

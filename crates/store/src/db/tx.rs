@@ -39,13 +39,21 @@ pub(super) enum Conn<'c> {
 
 impl fmt::Debug for Tx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").field("dialect", &self.dialect()).finish_non_exhaustive()
+        f.debug_struct("Tx")
+            .field("dialect", &self.dialect())
+            .finish_non_exhaustive()
     }
 }
 
 impl<'c> Tx<'c> {
     pub(super) fn new(conn: Conn<'c>, sealer: &'c Sealer) -> Self {
-        Self { conn, sealer, fenced: Vec::new(), events: Vec::new(), doomed: false }
+        Self {
+            conn,
+            sealer,
+            fenced: Vec::new(),
+            events: Vec::new(),
+            doomed: false,
+        }
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -99,7 +107,8 @@ impl<'c> Tx<'c> {
         values: &[Value<'_>],
         read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.query_opt(sql, values, read)?.ok_or_else(|| StoreError::corrupt("an empty answer"))
+        self.query_opt(sql, values, read)?
+            .ok_or_else(|| StoreError::corrupt("an empty answer"))
     }
 
     /// Several statements with no parameters: migrations only.
@@ -186,7 +195,10 @@ impl<'c> Tx<'c> {
     /// Checks that the lease is still the session's newest grant, and keeps it so until the transaction
     /// ends (SL-1). Every write on behalf of a worker begins with this. Gives the session's name.
     pub(crate) fn fence(&mut self, lease: &Lease) -> Result<SessionName, StoreError> {
-        let known = self.fenced.iter().find(|f| f.0 == lease.session && f.1 == lease.token);
+        let known = self
+            .fenced
+            .iter()
+            .find(|f| f.0 == lease.session && f.1 == lease.token);
         if let Some((_, _, name)) = known {
             return Ok(name.clone());
         }
@@ -199,7 +211,8 @@ impl<'c> Tx<'c> {
         let values = params![&lease.session, &lease.tenant, lease.token];
         let name: Option<SessionName> = self.query_opt(&sql, values, |row| row.parse(0))?;
         let name = name.ok_or(StoreError::LeaseLost)?;
-        self.fenced.push((lease.session.clone(), lease.token, name.clone()));
+        self.fenced
+            .push((lease.session.clone(), lease.token, name.clone()));
         Ok(name)
     }
 
@@ -207,7 +220,9 @@ impl<'c> Tx<'c> {
     /// statement.
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
         if self.doomed {
-            return Err(StoreError::Sql("a statement failed and its error was dropped".into()));
+            return Err(StoreError::Sql(
+                "a statement failed and its error was dropped".into(),
+            ));
         }
         outbox::flush(self)
     }

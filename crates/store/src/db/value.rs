@@ -51,7 +51,16 @@ macro_rules! from_id {
         }
     )*};
 }
-from_id!(ApiKeyId, MessageId, SessionId, SessionName, TenantId, WaMessageId, WorkerId, String);
+from_id!(
+    ApiKeyId,
+    MessageId,
+    SessionId,
+    SessionName,
+    TenantId,
+    WaMessageId,
+    WorkerId,
+    String
+);
 
 impl From<Timestamp> for Value<'_> {
     fn from(value: Timestamp) -> Self {
@@ -163,9 +172,9 @@ impl<'r> Row<'r> {
         match self {
             Self::Sqlite(row) => match row.get_ref(column).map_err(sqlite::error)? {
                 ValueRef::Null => Ok(None),
-                ValueRef::Text(value) => {
-                    std::str::from_utf8(value).map(Some).map_err(|_| wrong_type(column))
-                }
+                ValueRef::Text(value) => std::str::from_utf8(value)
+                    .map(Some)
+                    .map_err(|_| wrong_type(column)),
                 _ => Err(wrong_type(column)),
             },
             Self::Postgres(row) => row.try_get(column).map_err(|_| wrong_type(column)),
@@ -246,7 +255,9 @@ impl<'r> Row<'r> {
         column: usize,
     ) -> Result<Option<T>, StoreError> {
         match self.opt_text(column)? {
-            Some(text) => serde_json::from_str(text).map(Some).map_err(|_| wrong_type(column)),
+            Some(text) => serde_json::from_str(text)
+                .map(Some)
+                .map_err(|_| wrong_type(column)),
             None => Ok(None),
         }
     }

@@ -35,15 +35,25 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
     }
     let mut handles = vec![spawn("db-writer".into(), move || thread.run(queue))?];
     if readers.is_empty() {
-        return Ok(Threads { reader: writer.clone(), writer, handles });
+        return Ok(Threads {
+            reader: writer.clone(),
+            writer,
+            handles,
+        });
     }
     let (reader, queue) = mpsc::channel(options.queue_max.max(1));
     let queue = Arc::new(Mutex::new(queue));
     for (number, conn) in readers.into_iter().enumerate() {
         let (queue, sealer) = (Arc::clone(&queue), sealer.clone());
-        handles.push(spawn(format!("db-reader-{number}"), move || read(&conn, &sealer, &queue))?);
+        handles.push(spawn(format!("db-reader-{number}"), move || {
+            read(&conn, &sealer, &queue)
+        })?);
     }
-    Ok(Threads { writer, reader, handles })
+    Ok(Threads {
+        writer,
+        reader,
+        handles,
+    })
 }
 
 struct Writer {
@@ -97,7 +107,9 @@ impl Writer {
             done.push(job);
             kept?;
         }
-        self.conn.control("COMMIT").inspect_err(|_| self.roll_back())
+        self.conn
+            .control("COMMIT")
+            .inspect_err(|_| self.roll_back())
     }
 
     /// An error here concerns every job of the transaction, since it is gone.
@@ -132,7 +144,11 @@ fn read(conn: &SqliteConn, sealer: &Sealer, queue: &Mutex<Receiver<Message>>) {
         let ended = match conn.control("BEGIN") {
             Ok(()) => {
                 job.run(&mut Tx::new(Conn::Sqlite(conn), sealer));
-                if conn.is_idle() { Ok(()) } else { conn.control("COMMIT") }
+                if conn.is_idle() {
+                    Ok(())
+                } else {
+                    conn.control("COMMIT")
+                }
             }
             Err(error) => Err(error),
         };

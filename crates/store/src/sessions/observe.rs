@@ -65,7 +65,10 @@ pub fn observe(
     }
     seen.challenge.apply(&mut after.challenge);
     seen.identity.apply(&mut after.identity);
-    after.last_activity = seen.last_activity.or(before.last_activity).max(before.last_activity);
+    after.last_activity = seen
+        .last_activity
+        .or(before.last_activity)
+        .max(before.last_activity);
     let done = seen.generation_done.unwrap_or(0).min(before.generation);
     after.generation_done = before.generation_done.max(done);
     if after == before {
@@ -122,27 +125,55 @@ fn events(before: &Session, after: &Session) -> Vec<Event> {
     let mut events = Vec::new();
     let moved = before.link != after.link;
     if moved {
-        events.push(Event::SessionStatus { session: name(), status: after.link.clone() });
+        events.push(Event::SessionStatus {
+            session: name(),
+            status: after.link.clone(),
+        });
     }
-    if let Some(challenge) = after.challenge.as_ref().filter(|_| before.challenge != after.challenge) {
+    if let Some(challenge) = after
+        .challenge
+        .as_ref()
+        .filter(|_| before.challenge != after.challenge)
+    {
         let challenge = challenge.clone();
         events.push(match challenge {
-            LinkChallenge::Qr { .. } => Event::SessionQr { session: name(), challenge },
-            LinkChallenge::Code { .. } => Event::SessionPairingCode { session: name(), challenge },
+            LinkChallenge::Qr { .. } => Event::SessionQr {
+                session: name(),
+                challenge,
+            },
+            LinkChallenge::Code { .. } => Event::SessionPairingCode {
+                session: name(),
+                challenge,
+            },
         });
     }
     let reason = || {
         let reason = after.link.reason();
-        reason.map_or_else(|| after.link.as_str().to_owned(), |reason| reason.code.clone())
+        reason.map_or_else(
+            || after.link.as_str().to_owned(),
+            |reason| reason.code.clone(),
+        )
     };
     if moved && after.link.is_connected() && !before.link.is_connected() {
-        let phone = after.identity.as_ref().and_then(|identity| identity.jid.phone());
+        let phone = after
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.jid.phone());
         let phone_number = phone.map(|phone| format!("+{}", phone.digits()));
-        events.push(Event::SessionConnected { session: name(), phone_number });
+        events.push(Event::SessionConnected {
+            session: name(),
+            phone_number,
+        });
     } else if moved && matches!(after.link, LinkState::LoggedOut { .. }) {
-        events.push(Event::SessionLoggedOut { session: name(), reason: reason() });
+        events.push(Event::SessionLoggedOut {
+            session: name(),
+            reason: reason(),
+        });
     } else if moved && before.link.is_connected() {
-        events.push(Event::SessionDisconnected { session: name(), reason: reason() });
+        events.push(Event::SessionDisconnected {
+            session: name(),
+            reason: reason(),
+        });
     }
     events
 }
