@@ -2,17 +2,62 @@
 //!
 //! A `Device` is made by [`crate::Engine::open`], inert; [`Device::start`] begins connecting, and goes
 //! on doing so until [`Device::stop`], [`Device::logout`] or a reason that trying again does not cure.
-//! After `EngineEvent::Ended` it is spent: open another.
+//! After `EngineEvent::Ended` it is spent: open another. Dropping the last clone stops it, without waiting.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::mpsc;
+use wacore::iq::devices::RemoveCompanionDeviceSpec;
+use wacore_binary::{Jid as LibraryJid, JidExt as _};
 use wagate_domain::{Content, Jid, LinkChallenge, PhoneNumber, Timestamp, WaMessageId};
+use whatsapp_rust::{Client, SendOptions};
 
 use crate::error::EngineError;
+use crate::event::{Ended, EngineEvent};
+use crate::jid::{account, recipient, to_library};
+use crate::outbound;
+use crate::pairing;
+use crate::runner::Inner;
+use crate::sink::InboundSink;
+
+/// So many recipients are remembered as reachable.
+const REACHED_MAX: usize = 4096;
+/// So many numbers are asked about in one request.
+const REGISTRATIONS_MAX: usize = 50;
+/// Unlinking waits so long for a connection, and so long for the answer.
+const LOGOUT_CONNECT: Duration = Duration::from_secs(20);
+const LOGOUT_ANSWER: Duration = Duration::from_secs(10);
 
 /// One linked device, or one on its way to be linked. Clones are the same device.
 #[derive(Clone, Debug)]
-pub struct Device(Arc<crate::runner::Inner>);
+pub struct Device(Arc<Handle>);
+
+/// What the last clone of a device takes with it.
+struct Handle {
+    inner: Arc<Inner>,
+    /// Until the device is started.
+    parts: Mutex<Option<Parts>>,
+}
+
+type Parts = (Arc<dyn InboundSink>, mpsc::Sender<EngineEvent>);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.stop.cancel();
+        if !self.inner.started.load(Ordering::SeqCst) {
+            // The library's own tasks would wait for a start that does not come.
+            self.inner.client.signal_shutdown_sync();
+        }
+    }
+}
 
 /// Who a device is linked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,48 +99,344 @@ pub struct DeviceStats {
     pub messages_written: u64,
     pub ack_timeouts: u64,
     pub nacks: u64,
-    /// Receipts that did not fit the channel.
+    /// Answers to messages that nobody waited for and that did not fit.
+    pub acks_dropped: u64,
+    /// Receipts that did not fit.
     pub receipts_missed: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
 }
 
 impl Device {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        sink: Arc<dyn InboundSink>,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Self {
+        Self(Arc::new(Handle {
+            inner,
+            parts: Mutex::new(Some((sink, events))),
+        }))
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.0.inner
+    }
+
     /// Begins connecting; what happens comes as events. Once; later calls change nothing.
-    pub fn start(&self);
+    pub fn start(&self) {
+        let parts = self
+            .0
+            .parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((sink, events)) = parts {
+            self.inner().started.store(true, Ordering::SeqCst);
+            self.0.inner.start(sink, events);
+        }
+    }
 
     /// Connects again now instead of at the end of the wait; for "the network is back".
-    pub fn reconnect_now(&self);
+    pub fn reconnect_now(&self) {
+        self.inner().wake.notify_waiters();
+    }
 
     /// Asks WhatsApp for a pairing code for the account with this number, to be entered on its phone.
-    /// Waits for the connection. The code comes as an event too.
-    pub async fn request_code(&self, phone: &PhoneNumber) -> Result<LinkChallenge, EngineError>;
+    ///
+    /// Waits for the connection; the device must be started. The code comes as an event too.
+    ///
+    /// # Errors
+    /// `CodeOutstanding` while an earlier code is valid, `Throttled` when WhatsApp gives no more.
+    pub async fn request_code(&self, phone: &PhoneNumber) -> Result<LinkChallenge, EngineError> {
+        pairing::request_code(self.inner(), phone).await
+    }
 
-    /// Writes a message, under an id that was stored before (MP-2). `Ok` is not `sent`: wait for
-    /// [`crate::EngineEvent::ServerAck`] or `AckTimeout`, one of which follows every `Ok`.
-    pub async fn send(&self, id: &WaMessageId, to: &Jid, content: &Content) -> Result<Written, EngineError>;
+    /// Writes a message, under an id that was stored before (MP-2).
+    ///
+    /// `Ok` is not `sent` (MP-5): [`crate::EngineEvent::ServerAck`] or `AckTimeout` follows every `Ok`. The
+    /// same id may be sent again; the recipient's devices take it once.
+    pub async fn send(
+        &self,
+        id: &WaMessageId,
+        to: &Jid,
+        content: &Content,
+    ) -> Result<Written, EngineError> {
+        let inner = self.inner();
+        let message = outbound::message(content)?;
+        let jid = recipient(to)?;
+        self.ready()?;
+        let registered = inner
+            .hub
+            .acks
+            .register(id)
+            .map_err(|_| EngineError::Overloaded)?;
+        let work = {
+            let inner = Arc::clone(&self.0.inner);
+            let id = id.as_str().to_owned();
+            async move {
+                inner.reach(&jid).await?;
+                let options = SendOptions::default().with_message_id(id);
+                let sent = inner
+                    .client
+                    .send_message_with_options(jid, message, options)
+                    .await;
+                sent.map(drop).map_err(EngineError::from_send)
+            }
+        };
+        // In a task of its own: a send that is given up on must not be cut off half-way through
+        // Signal's counters (SL-2).
+        let task = inner.shared.tasks.spawn(work);
+        let outcome = match tokio::time::timeout(inner.shared.options.send_timeout, task).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panicked)) => Err(EngineError::Protocol {
+                doing: "sending",
+                source: Box::new(panicked),
+            }),
+            Err(_) => Err(EngineError::Timeout { doing: "sending" }),
+        };
+        match outcome {
+            Ok(()) => {
+                inner.hub.written(registered);
+                inner.written.fetch_add(1, Ordering::Relaxed);
+                Ok(Written {
+                    wa_id: id.clone(),
+                    at: inner.shared.clock.now(),
+                })
+            }
+            Err(error) => {
+                inner.hub.acks.withdraw(&registered);
+                Err(error)
+            }
+        }
+    }
 
     /// Asks which of these numbers have an account.
-    pub async fn registrations(&self, phones: &[PhoneNumber]) -> Result<Vec<Registration>, EngineError>;
+    pub async fn registrations(
+        &self,
+        phones: &[PhoneNumber],
+    ) -> Result<Vec<Registration>, EngineError> {
+        self.ready()?;
+        let mut found = Vec::with_capacity(phones.len());
+        for some in phones.chunks(REGISTRATIONS_MAX) {
+            let jids: Vec<LibraryJid> = some
+                .iter()
+                .map(|phone| LibraryJid::pn(phone.digits()))
+                .collect();
+            let answers = self
+                .inner()
+                .client
+                .contacts()
+                .is_on_whatsapp(&jids)
+                .await
+                .map_err(|error| EngineError::from_library("looking up numbers", error))?;
+            for (phone, asked) in some.iter().zip(&jids) {
+                let answer = answers.iter().find(|answer| {
+                    answer.jid.user == asked.user
+                        || answer
+                            .pn_jid
+                            .as_ref()
+                            .is_some_and(|pn| pn.user == asked.user)
+                });
+                let answer = answer.filter(|answer| answer.is_registered);
+                found.push(Registration {
+                    phone: phone.clone(),
+                    jid: answer.map(|_| Jid::pn(phone.digits())),
+                    lid: answer
+                        .and_then(|answer| answer.lid.as_ref())
+                        .and_then(account),
+                });
+            }
+        }
+        Ok(found)
+    }
 
-    /// Tells WhatsApp that the owner read messages of a chat here.
-    pub async fn mark_read(&self, chat: &Jid, sender: Option<&Jid>, ids: &[WaMessageId]) -> Result<(), EngineError>;
+    /// Tells WhatsApp that the owner read messages of a chat here; `sender` only in groups.
+    pub async fn mark_read(
+        &self,
+        chat: &Jid,
+        sender: Option<&Jid>,
+        ids: &[WaMessageId],
+    ) -> Result<(), EngineError> {
+        self.ready()?;
+        let (chat, sender) = (to_library(chat), sender.map(to_library));
+        let ids: Vec<&str> = ids.iter().map(WaMessageId::as_str).collect();
+        let marked = self
+            .inner()
+            .client
+            .mark_as_read(&chat, sender.as_ref(), &ids);
+        marked.await.map_err(|source| EngineError::Protocol {
+            doing: "marking as read",
+            source: source.into(),
+        })
+    }
 
-    /// Shows the owner as online, or not (the default, engine rule 9), until the next connection.
-    pub async fn set_online(&self, online: bool) -> Result<(), EngineError>;
+    /// Shows the owner as online, or not (the default, engine rule 9), for this and later connections.
+    pub async fn set_online(&self, online: bool) -> Result<(), EngineError> {
+        self.inner().online.store(online, Ordering::SeqCst);
+        self.ready()?;
+        let presence = self.inner().client.presence();
+        let set = if online {
+            presence.set_available().await
+        } else {
+            presence.set_unavailable().await
+        };
+        set.map_err(|error| EngineError::from_library("setting presence", error))
+    }
 
-    /// Unlinks at WhatsApp as far as it can be reached, and ends with `Ended::LoggedOut`. Deleting the
-    /// keys is the caller's, through the store.
-    pub async fn logout(&self);
+    /// Unlinks at WhatsApp, starting and connecting the device if need be, and ends it with
+    /// `Ended::LoggedOut`. Whether WhatsApp was told.
+    ///
+    /// The keys are worthless afterwards; deleting them is the caller's, through the store.
+    pub async fn logout(&self) -> bool {
+        let inner = self.inner();
+        let client = &inner.client;
+        let mut told = false;
+        if client.pn().is_some() && !inner.stop.is_cancelled() {
+            self.start();
+            self.reconnect_now();
+            let up = tokio::select! {
+                up = client.wait_for_connected(LOGOUT_CONNECT) => up.is_ok(),
+                () = inner.done.cancelled() => false,
+            };
+            if let (true, Some(jid)) = (up, client.pn()) {
+                let unlink = client.execute(RemoveCompanionDeviceSpec::new(&jid));
+                told = matches!(tokio::time::timeout(LOGOUT_ANSWER, unlink).await, Ok(Ok(_)));
+            }
+        }
+        let reason = "logged out as asked".to_owned();
+        inner.hub.terminate(Ended::LoggedOut { reason });
+        self.stop().await;
+        told
+    }
 
-    /// Flushes what is owed, closes the connection, keeps the keys; ends with `Ended::Stopped`. Returns
-    /// when the device does nothing any more.
-    pub async fn stop(&self);
+    /// Flushes what is owed, closes the connection, keeps the keys; ends with `Ended::Stopped`.
+    ///
+    /// Returns when the device does nothing any more. The events must be taken meanwhile.
+    pub async fn stop(&self) {
+        let inner = self.inner();
+        inner.stop.cancel();
+        if inner.started.load(Ordering::SeqCst) {
+            inner.done.cancelled().await;
+        } else {
+            inner.client.disconnect().await;
+        }
+    }
 
     /// Who this device is linked to, if it is.
-    pub fn identity(&self) -> Option<Identity>;
+    pub fn identity(&self) -> Option<Identity> {
+        self.inner().hub.identity()
+    }
 
-    pub fn is_connected(&self) -> bool;
+    /// Logged in, so that sending can work.
+    pub fn is_connected(&self) -> bool {
+        self.inner().is_ready()
+    }
 
-    pub fn stats(&self) -> DeviceStats;
+    pub fn stats(&self) -> DeviceStats {
+        let inner = self.inner();
+        let wire = inner.client.stats();
+        let (ack_timeouts, nacks, acks_dropped) = inner.hub.acks.counters();
+        DeviceStats {
+            connected: inner.is_ready(),
+            logins: inner.hub.logins(),
+            awaiting_ack: inner.hub.acks.waiting(),
+            messages_written: inner.written.load(Ordering::Relaxed),
+            ack_timeouts,
+            nacks,
+            acks_dropped,
+            receipts_missed: inner.hub.receipts_missed(),
+            bytes_sent: wire.bytes_sent,
+            bytes_received: wire.bytes_received,
+        }
+    }
+
+    fn ready(&self) -> Result<(), EngineError> {
+        let inner = self.inner();
+        if inner.stop.is_cancelled() || inner.done.is_cancelled() {
+            Err(EngineError::Stopped)
+        } else if inner.is_ready() {
+            Ok(())
+        } else if inner.client.pn().is_none() {
+            Err(EngineError::NotLinked)
+        } else {
+            Err(EngineError::NotConnected)
+        }
+    }
+}
+
+impl Inner {
+    fn is_ready(&self) -> bool {
+        self.client.is_connected() && self.client.is_logged_in()
+    }
+
+    /// Makes sure, before the first message to somebody, that it reaches a device of his.
+    ///
+    /// The library sends to whichever devices it has keys for, also when these are only our own, and
+    /// says `Ok` (engine rule 3).
+    async fn reach(&self, jid: &LibraryJid) -> Result<(), EngineError> {
+        if jid.is_group() || self.is_own(jid) {
+            return Ok(());
+        }
+        let name = jid.to_string();
+        if self.known_to_reach(|reached| reached.contains(name.as_str())) {
+            return Ok(());
+        }
+        let signal = self.client.signal();
+        let asserted = signal.assert_sessions(std::slice::from_ref(jid)).await;
+        let failure = match asserted {
+            Ok(()) => None,
+            Err(error) => Some(EngineError::from_library("fetching keys", error)),
+        };
+        if let Some(error @ (EngineError::NotConnected | EngineError::Timeout { .. })) = failure {
+            return Err(error);
+        }
+        let valid = signal
+            .validate_session(jid)
+            .await
+            .map_err(|error| EngineError::from_library("checking keys", error))?;
+        if valid {
+            self.known_to_reach(|reached| {
+                if reached.len() >= REACHED_MAX {
+                    reached.clear();
+                }
+                reached.insert(name.into());
+            });
+            return Ok(());
+        }
+        self.why_unreachable(&self.client, jid, failure).await
+    }
+
+    async fn why_unreachable(
+        &self,
+        client: &Client,
+        jid: &LibraryJid,
+        failure: Option<EngineError>,
+    ) -> Result<(), EngineError> {
+        let Some(ours) = account(jid) else {
+            return Err(EngineError::Invalid("not an account's address".to_owned()));
+        };
+        let answers = client
+            .contacts()
+            .is_on_whatsapp(std::slice::from_ref(jid))
+            .await;
+        match answers {
+            Ok(answers) if !answers.iter().any(|answer| answer.is_registered) => {
+                Err(EngineError::NotOnWhatsApp(ours))
+            }
+            _ => Err(failure.unwrap_or(EngineError::NoUsableDevice(ours))),
+        }
+    }
+
+    fn is_own(&self, jid: &LibraryJid) -> bool {
+        let own = |own: Option<LibraryJid>| own.is_some_and(|own| own.is_same_user_as(jid));
+        own(self.client.pn()) || own(self.client.lid())
+    }
+
+    fn known_to_reach<R>(
+        &self,
+        f: impl FnOnce(&mut std::collections::HashSet<Box<str>>) -> R,
+    ) -> R {
+        f(&mut self.reached.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

@@ -97,10 +97,17 @@ impl SandboxEndpoint {
     /// The network at `url`, trusting the authorities of `extra_roots_pem` for its TLS.
     pub fn at(url: &str, extra_roots_pem: Option<&[u8]>) -> Result<Self, EndpointError> {
         let address = Address::parse(url, extra_roots_pem)?;
-        let host = address.url.host_str().unwrap_or_default().to_ascii_lowercase();
+        let host = address
+            .url
+            .host_str()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let host = host.trim_end_matches('.');
         let real = ["whatsapp.com", "whatsapp.net", "facebook.com", "fbcdn.net"];
-        if real.iter().any(|name| host == *name || host.ends_with(&format!(".{name}"))) {
+        if real
+            .iter()
+            .any(|name| host == *name || host.ends_with(&format!(".{name}")))
+        {
             return Err(EndpointError::UnsafeBuild);
         }
         Ok(Self(address))
@@ -128,17 +135,29 @@ mod tests {
     #[test]
     fn only_web_socket_addresses_are_taken() {
         for url in ["", "https://web.whatsapp.com", "ws:", "web.whatsapp.com"] {
-            assert_eq!(Endpoint::at(url, None).unwrap_err(), EndpointError::NotAWebSocket, "{url}");
+            assert_eq!(
+                Endpoint::at(url, None).unwrap_err(),
+                EndpointError::NotAWebSocket,
+                "{url}"
+            );
         }
     }
 
     #[test]
     fn plain_sockets_stay_on_this_machine() {
-        for url in ["ws://127.0.0.1:9/ws/chat", "ws://localhost/ws/chat", "ws://[::1]:9/"] {
+        for url in [
+            "ws://127.0.0.1:9/ws/chat",
+            "ws://localhost/ws/chat",
+            "ws://[::1]:9/",
+        ] {
             assert!(Endpoint::at(url, None).is_ok(), "{url}");
         }
         for url in ["ws://10.0.0.1/ws/chat", "ws://relay.example/ws/chat"] {
-            assert_eq!(Endpoint::at(url, None).unwrap_err(), EndpointError::NotLocal, "{url}");
+            assert_eq!(
+                Endpoint::at(url, None).unwrap_err(),
+                EndpointError::NotLocal,
+                "{url}"
+            );
         }
     }
 
@@ -154,8 +173,15 @@ mod tests {
     #[cfg(feature = "unsafe-sandbox")]
     #[test]
     fn an_unsafe_build_refuses_whatsapp() {
-        for url in ["wss://web.whatsapp.com/ws/chat", "wss://WEB.WhatsApp.net./ws/chat"] {
-            assert_eq!(Endpoint::at(url, None).unwrap_err(), EndpointError::UnsafeBuild, "{url}");
+        for url in [
+            "wss://web.whatsapp.com/ws/chat",
+            "wss://WEB.WhatsApp.net./ws/chat",
+        ] {
+            assert_eq!(
+                Endpoint::at(url, None).unwrap_err(),
+                EndpointError::UnsafeBuild,
+                "{url}"
+            );
         }
     }
 

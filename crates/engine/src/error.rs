@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use wagate_domain::{Jid, RetryClass};
 use wagate_store::StoreError;
+use whatsapp_rust::send::SendError;
+use whatsapp_rust::socket::error::EncryptSendError;
 
 use crate::endpoint::EndpointError;
 
@@ -32,7 +34,11 @@ pub enum EngineError {
     Ambiguous(#[source] Source),
     /// WhatsApp refused a request.
     #[error("WhatsApp refused the request with code {code}")]
-    Refused { code: u32, text: String, backoff: Option<Duration> },
+    Refused {
+        code: u32,
+        text: String,
+        backoff: Option<Duration>,
+    },
     /// WhatsApp refused a message.
     #[error("WhatsApp refused the message with code {code}")]
     Nack { code: u32 },
@@ -75,6 +81,9 @@ pub enum EngineError {
     /// The socket to WhatsApp could not be opened.
     #[error("WhatsApp cannot be reached")]
     Unreachable(#[source] Source),
+    /// Whoever answers there is not WhatsApp, or its certificate chain is not WhatsApp's.
+    #[error("the server is not WhatsApp: {reason}")]
+    NotWhatsApp { reason: String },
     /// The database refused.
     #[error("device state could not be read or written")]
     Store(#[from] StoreError),
@@ -88,6 +97,53 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// What an error of the library means, for anything but a send.
+    pub(crate) fn from_library(
+        doing: &'static str,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        // Here only: the trait's method collides with one that the derive above uses.
+        use whatsapp_rust::ErrorChainExt as _;
+
+        if let Some(rejection) = error.server_rejection() {
+            return Self::Refused {
+                code: u32::from(rejection.code),
+                text: rejection.text.to_owned(),
+                backoff: rejection
+                    .backoff
+                    .map(|secs| Duration::from_secs(u64::from(secs))),
+            };
+        }
+        if error.is_timeout() {
+            return Self::Timeout { doing };
+        }
+        if error.is_transport_unavailable() {
+            return Self::NotConnected;
+        }
+        Self::Protocol {
+            doing,
+            source: Box::new(error),
+        }
+    }
+
+    /// What a failed send means.
+    pub(crate) fn from_send(error: SendError) -> Self {
+        match error {
+            SendError::NotLoggedIn => Self::NotConnected,
+            SendError::InvalidRequest(text) => Self::Invalid(text),
+            other => {
+                // The frame was on its way to the socket when that broke: it may have gone out.
+                let on_the_wire = whatsapp_rust::ErrorChainExt::sources(&other)
+                    .any(|cause| cause.downcast_ref::<EncryptSendError>().is_some());
+                if on_the_wire {
+                    Self::Ambiguous(Box::new(other))
+                } else {
+                    Self::from_library("sending", other)
+                }
+            }
+        }
+    }
+
     /// What to do about it: the only decision about trying again.
     pub fn retry_class(&self) -> RetryClass {
         match self {
@@ -96,6 +152,7 @@ impl EngineError {
             | Self::AlreadyLinked
             | Self::Stopped
             | Self::Unreachable(_)
+            | Self::NotWhatsApp { .. }
             | Self::Version(_)
             | Self::Endpoint(_) => RetryClass::SessionDown,
             Self::Ambiguous(_) => RetryClass::Now,
@@ -166,5 +223,132 @@ fn refused_class(code: u32, backoff: Option<Duration>) -> RetryClass {
         401 => RetryClass::SessionDown,
         429 => RetryClass::After(backoff.unwrap_or(Duration::from_secs(60))),
         _ => backoff.map_or(RetryClass::Backoff, RetryClass::After),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: RetryClass = RetryClass::Never;
+    const DOWN: RetryClass = RetryClass::SessionDown;
+    const BACKOFF: RetryClass = RetryClass::Backoff;
+
+    const fn after(secs: u64) -> RetryClass {
+        RetryClass::After(Duration::from_secs(secs))
+    }
+
+    #[test]
+    fn every_known_refusal_of_a_message_has_its_class() {
+        let table = [
+            (400, NEVER),
+            (403, NEVER),
+            (404, NEVER),
+            (405, NEVER),
+            (406, NEVER),
+            (421, after(1)),
+            (429, after(60)),
+            (463, after(300)),
+            (475, after(3600)),
+            (479, NEVER),
+            (487, NEVER),
+            (488, NEVER),
+            (489, NEVER),
+            (490, NEVER),
+            (491, NEVER),
+            (493, NEVER),
+            (495, NEVER),
+            (496, NEVER),
+            (499, NEVER),
+            (500, BACKOFF),
+            (503, BACKOFF),
+            (550, NEVER),
+            (551, NEVER),
+            (552, BACKOFF),
+            (999, BACKOFF),
+        ];
+        for (code, class) in table {
+            assert_eq!(
+                EngineError::Nack { code }.retry_class(),
+                class,
+                "nack {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_known_refusal_of_a_login_has_its_class() {
+        for code in [400, 401, 402, 403, 405, 406, 409, 411, 413, 414, 415, 418] {
+            let class = EngineError::ConnectFailure { code }.retry_class();
+            assert_eq!(class, DOWN, "failure {code}");
+        }
+        for code in [500, 501, 503] {
+            assert_eq!(connect_failure_class(code), BACKOFF, "failure {code}");
+        }
+        assert_eq!(connect_failure_class(429), after(300));
+    }
+
+    #[test]
+    fn every_known_end_of_a_stream_has_its_class() {
+        let table = [
+            (401, DOWN),
+            (409, DOWN),
+            (429, after(60)),
+            (500, BACKOFF),
+            (503, BACKOFF),
+            (515, RetryClass::Now),
+            (516, DOWN),
+        ];
+        for (code, class) in table {
+            assert_eq!(
+                EngineError::StreamError { code }.retry_class(),
+                class,
+                "stream {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn our_own_errors_have_theirs() {
+        let jid = Jid::pn("6281234567890");
+        assert_eq!(EngineError::NotConnected.retry_class(), DOWN);
+        assert_eq!(
+            EngineError::Store(StoreError::LeaseLost).retry_class(),
+            DOWN
+        );
+        assert_eq!(EngineError::Store(StoreError::Busy).retry_class(), BACKOFF);
+        assert_eq!(EngineError::NotOnWhatsApp(jid.clone()).retry_class(), NEVER);
+        assert_eq!(EngineError::NoUsableDevice(jid).retry_class(), after(60));
+        assert_eq!(
+            EngineError::Ambiguous("broken pipe".into()).retry_class(),
+            RetryClass::Now
+        );
+        let refused = |code, backoff| EngineError::Refused {
+            code,
+            text: String::new(),
+            backoff,
+        };
+        assert_eq!(
+            refused(429, Some(Duration::from_secs(7))).retry_class(),
+            after(7)
+        );
+        assert_eq!(refused(429, None).retry_class(), after(60));
+        assert_eq!(refused(403, None).retry_class(), NEVER);
+        assert_eq!(refused(503, None).retry_class(), BACKOFF);
+    }
+
+    #[test]
+    fn a_frame_that_broke_on_the_wire_is_ambiguous() {
+        let broken = EncryptSendError::transport(std::io::Error::other("broken pipe"));
+        let error = SendError::from(whatsapp_rust::ClientError::EncryptSend(broken));
+        assert!(matches!(
+            EngineError::from_send(error),
+            EngineError::Ambiguous(_)
+        ));
+        let error = SendError::from(whatsapp_rust::ClientError::NotConnected);
+        assert!(matches!(
+            EngineError::from_send(error),
+            EngineError::NotConnected
+        ));
     }
 }

@@ -36,13 +36,29 @@ pub enum EngineEvent {
     /// WhatsApp's server answered a message: taken, or refused with a code (MP-5).
     ///
     /// Emitted for every acknowledged message id, also for one whose time-out has passed.
-    ServerAck { wa_id: WaMessageId, chat: Option<Jid>, error: Option<u32>, at: Timestamp },
+    ServerAck {
+        wa_id: WaMessageId,
+        chat: Option<Jid>,
+        error: Option<u32>,
+        at: Timestamp,
+    },
     /// No acknowledgement came in time. The message may have been taken: send again with the same id.
     AckTimeout { wa_id: WaMessageId },
     /// A device of a recipient, or of the owner, says what became of messages.
-    Receipt { chat: Jid, sender: Jid, ids: Vec<WaMessageId>, kind: ReceiptKind, at: Timestamp },
+    Receipt {
+        chat: Jid,
+        sender: Jid,
+        ids: Vec<WaMessageId>,
+        kind: ReceiptKind,
+        at: Timestamp,
+    },
     /// A message came that could not be decrypted. The library asks its sender again.
-    Undecryptable { chat: Jid, sender: Jid, wa_id: WaMessageId, at: Timestamp },
+    Undecryptable {
+        chat: Jid,
+        sender: Jid,
+        wa_id: WaMessageId,
+        at: Timestamp,
+    },
     /// That many receipts were dropped since the channel was full: what depends on receipts may now be
     /// behind, and catches up with the next receipt of the same message only.
     Missed { receipts: u64 },

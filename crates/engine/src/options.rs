@@ -69,7 +69,9 @@ pub enum WaVersion {
 impl Default for WaVersion {
     #[cfg(not(feature = "unsafe-sandbox"))]
     fn default() -> Self {
-        Self::Current { refresh_after: Duration::from_secs(6 * 3600) }
+        Self::Current {
+            refresh_after: Duration::from_secs(6 * 3600),
+        }
     }
 
     #[cfg(feature = "unsafe-sandbox")]
@@ -89,7 +91,10 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { per_sec: 150, at_once: 64 }
+        Self {
+            per_sec: 150,
+            at_once: 64,
+        }
     }
 }
 
@@ -104,6 +109,9 @@ pub struct Liveness {
 
 impl Default for Liveness {
     fn default() -> Self {
-        Self { probe_after: Duration::from_secs(40), answer_within: Duration::from_secs(20) }
+        Self {
+            probe_after: Duration::from_secs(40),
+            answer_within: Duration::from_secs(20),
+        }
     }
 }

@@ -1,0 +1,224 @@
+//! The library's storage traits over `wagate_store::device_state`, for one session under one lease.
+//!
+//! Rules that hold for every method here:
+//! - `Ok` means durable: `Db::write` has committed, together with whatever else waited (SL-2).
+//! - Every write carries the lease's fencing token. A lost lease fails the write and raises [`Rows::lost`],
+//!   upon which the device stops (SL-1).
+//! - A read never answers older than a write that returned: the cache is written through, and a value
+//!   read while a write was under way is not cached.
+
+mod app_sync;
+mod cache;
+mod device;
+mod msg_secret;
+mod protocol;
+mod signal;
+#[cfg(test)]
+mod tests;
+mod wheel;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use wacore::store::error::StoreError as LibraryError;
+use wagate_domain::{Clock, SessionId};
+use wagate_store::device_state::{Put, StateKind};
+use wagate_store::{Db, Lease, StoreError, Tx};
+
+use cache::UserCache;
+use protocol::PendingDeletes;
+use wheel::Wheel;
+
+/// The numbers of the kinds of rows. Stored: never renumber, only add.
+mod kind {
+    use super::StateKind;
+
+    pub(super) const DEVICE: StateKind = StateKind(1);
+    pub(super) const IDENTITY: StateKind = StateKind(2);
+    pub(super) const SESSION: StateKind = StateKind(3);
+    pub(super) const PREKEY: StateKind = StateKind(4);
+    pub(super) const SIGNED_PREKEY: StateKind = StateKind(5);
+    pub(super) const SENDER_KEY: StateKind = StateKind(6);
+    pub(super) const SYNC_KEY: StateKind = StateKind(7);
+    pub(super) const SYNC_VERSION: StateKind = StateKind(8);
+    pub(super) const MUTATION_MAC: StateKind = StateKind(9);
+    pub(super) const META: StateKind = StateKind(10);
+    pub(super) const SENDER_KEY_DEVICES: StateKind = StateKind(11);
+    pub(super) const LID: StateKind = StateKind(12);
+    pub(super) const PN: StateKind = StateKind(13);
+    pub(super) const BASE_KEY: StateKind = StateKind(14);
+    pub(super) const DEVICE_LIST: StateKind = StateKind(15);
+    pub(super) const GROUP: StateKind = StateKind(16);
+    pub(super) const TC_TOKEN: StateKind = StateKind(17);
+    pub(super) const PENDING_INBOUND: StateKind = StateKind(18);
+    pub(super) const MSG_SECRET_KEPT: StateKind = StateKind(19);
+    /// 16 kinds, a wheel of ten minutes each.
+    pub(super) const SENT_FIRST: u8 = 32;
+    /// 16 kinds, a wheel of eight days each.
+    pub(super) const MSG_SECRET_FIRST: u8 = 48;
+}
+
+pub(crate) type Result<T> = std::result::Result<T, LibraryError>;
+
+/// One session's storage, as the library wants it.
+pub(crate) struct SessionBackend {
+    rows: Rows,
+    clock: Arc<dyn Clock>,
+    cache: UserCache,
+    pending: PendingDeletes,
+    sent: Wheel,
+    secrets: Wheel,
+}
+
+impl SessionBackend {
+    pub(crate) fn new(db: Db, lease: Lease, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            rows: Rows {
+                db,
+                lease: Arc::new(lease),
+                lost: CancellationToken::new(),
+            },
+            clock,
+            cache: UserCache::default(),
+            pending: PendingDeletes::default(),
+            sent: Wheel::new(kind::SENT_FIRST, 600),
+            secrets: Wheel::new(kind::MSG_SECRET_FIRST, 8 * 24 * 3600),
+        }
+    }
+
+    /// Raised when the lease was found to be lost.
+    pub(crate) fn lost(&self) -> &CancellationToken {
+        &self.rows.lost
+    }
+
+    /// Writes what was put off; before the device lets go of its lease.
+    pub(crate) async fn flush(&self) {
+        if let Err(error) = self.flush_pending_deletes().await {
+            tracing::debug!(%error, "deferred deletes were not written");
+        }
+    }
+
+    async fn put_one(&self, kind: StateKind, key: String, value: Vec<u8>) -> Result<()> {
+        self.put_all(vec![Put { kind, key, value }]).await
+    }
+
+    async fn put_all(&self, puts: Vec<Put>) -> Result<()> {
+        if puts.is_empty() {
+            return Ok(());
+        }
+        self.rows
+            .write(move |tx, lease| wagate_store::device_state::put_many(tx, lease, &puts))
+            .await
+    }
+
+    async fn get_one(&self, kind: StateKind, key: impl Into<String>) -> Result<Option<Vec<u8>>> {
+        let key = key.into();
+        self.rows
+            .read(move |tx, session| wagate_store::device_state::get(tx, session, kind, &key))
+            .await
+    }
+
+    async fn delete_some(&self, kind: StateKind, keys: Vec<String>) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.rows
+            .write(move |tx, lease| {
+                wagate_store::device_state::delete_many(tx, lease, kind, &keys).map(drop)
+            })
+            .await
+    }
+}
+
+impl std::fmt::Debug for SessionBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionBackend")
+            .field("session", &self.rows.lease.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The session's rows, read freely and written under the lease.
+struct Rows {
+    db: Db,
+    lease: Arc<Lease>,
+    lost: CancellationToken,
+}
+
+impl Rows {
+    async fn read<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Tx<'_>, &SessionId) -> std::result::Result<R, StoreError> + Send + 'static,
+    ) -> Result<R> {
+        let lease = Arc::clone(&self.lease);
+        self.db
+            .read(move |tx| f(tx, &lease.session))
+            .await
+            .map_err(library_error)
+    }
+
+    async fn write<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Tx<'_>, &Lease) -> std::result::Result<R, StoreError> + Send + 'static,
+    ) -> Result<R> {
+        let lease = Arc::clone(&self.lease);
+        self.db
+            .write(move |tx| f(tx, &lease))
+            .await
+            .map_err(|error| {
+                if matches!(error, StoreError::LeaseLost) {
+                    self.lost.cancel();
+                }
+                library_error(error)
+            })
+    }
+}
+
+fn library_error(error: StoreError) -> LibraryError {
+    LibraryError::Database(Box::new(error))
+}
+
+fn bad_data(error: impl std::error::Error + Send + Sync + 'static) -> LibraryError {
+    LibraryError::Serialization(Box::new(error))
+}
+
+/// A stored value is not what this version writes.
+#[derive(Debug, thiserror::Error)]
+#[error("a stored {0} has the wrong form")]
+struct WrongForm(&'static str);
+
+fn wrong_form(what: &'static str) -> LibraryError {
+    bad_data(WrongForm(what))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(bad_data)
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(bad_data)
+}
+
+/// Keys are text in the store: bytes are written in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+fn unhex(text: &str) -> Result<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            u8::from_str_radix(pair, 16).ok()
+        })
+        .collect();
+    digits.ok_or_else(|| wrong_form("hexadecimal key"))
+}
