@@ -6,9 +6,13 @@
 //! shows instead. The network's task must be running; a handle is cheap to clone.
 
 mod expect;
+mod trouble;
 
 use std::time::Duration;
 
+use crate::check::Violation;
+use crate::counters::Counters;
+use crate::faults::FaultError;
 use crate::jid::Jid;
 use crate::network::Network;
 use crate::node::Node;
@@ -21,8 +25,8 @@ use crate::world::{
     World, WorldError,
 };
 
-/// How long linking may take before a handle gives up.
-const LINK_BOUND: Duration = Duration::from_secs(30);
+/// How long a handle waits for anything before it gives up, unless told otherwise.
+const BOUND: Duration = Duration::from_secs(30);
 
 /// Why a phone did not do, or did not see, what was wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +43,9 @@ pub enum HandleError {
     /// The phone could not.
     #[error(transparent)]
     Phone(#[from] PhoneError),
+    /// The trouble that was wanted is not known.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     /// Nobody was linked.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -53,6 +60,7 @@ pub struct PhoneHandle {
     network: Network,
     account: AccountId,
     number: String,
+    bound: Duration,
 }
 
 impl Network {
@@ -62,6 +70,16 @@ impl Network {
     /// When the number is malformed or taken.
     pub fn create_account(&self, spec: AccountSpec) -> Result<AccountId, WorldError> {
         self.phones().create(self, spec)
+    }
+
+    /// What the network counted so far.
+    pub fn counters(&self) -> Counters {
+        self.with_world(|world, _, _| world.counters)
+    }
+
+    /// Judges everything that crossed so far: which promises were broken.
+    pub fn check(&self) -> Vec<Violation> {
+        self.with_world(|world, _, _| world.check().violations)
     }
 
     /// Runs `f` on an account's phone, then what follows from it. `None` when it has none. `f` must be
@@ -81,7 +99,7 @@ impl Network {
     pub fn add_phone(&self, spec: AccountSpec) -> Result<PhoneHandle, HandleError> {
         let number = spec.phone.trim_start_matches('+').to_owned();
         let account = self.create_account(spec)?;
-        Ok(PhoneHandle { network: self.clone(), account, number })
+        Ok(PhoneHandle { network: self.clone(), account, number, bound: BOUND })
     }
 
     /// The phone with this number, with or without `+`.
@@ -93,7 +111,7 @@ impl Network {
         let account = self
             .with_world(|world, _, _| world.account_by_phone(&number).map(|account| account.id))
             .ok_or_else(|| HandleError::NoSuchPhone(number.clone()))?;
-        Ok(PhoneHandle { network: self.clone(), account, number })
+        Ok(PhoneHandle { network: self.clone(), account, number, bound: BOUND })
     }
 }
 
@@ -109,6 +127,12 @@ impl PhoneHandle {
 
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// The same phone, with another bound for what it waits for (30 s at first).
+    #[must_use]
+    pub fn within(&self, bound: Duration) -> Self {
+        Self { bound, ..self.clone() }
     }
 
     /// The address by number.
@@ -143,7 +167,7 @@ impl PhoneHandle {
     pub async fn enter_code(&self, code: &str) -> Result<DeviceId, HandleError> {
         let mut events = self.network.subscribe();
         let hello = self
-            .until(LINK_BOUND, "a companion that asks for a pairing code", || {
+            .until("a companion that asks for a pairing code", || {
                 self.world(|world, _, _| world.link_code(self.account))
             })
             .await?;

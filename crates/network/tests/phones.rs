@@ -11,7 +11,6 @@ use wagate_network::phone::{
 use wagate_network::phones::PhonesOptions;
 use wagate_network::world::AccountSpec;
 
-const BOUND: Duration = Duration::from_secs(20);
 const A: &str = "6281100000001";
 const B: &str = "6281100000002";
 
@@ -55,18 +54,18 @@ async fn two_phones_exchange_texts_that_are_shown_once_and_confirmed() {
     for round in 0..10 {
         let out = format!("out {round}");
         let id = town.ana.send(B, &out).await.unwrap();
-        let shown = town.budi.expect_text(&out, BOUND).await.unwrap();
+        let shown = town.budi.expect_text(&out).await.unwrap();
         assert_eq!((shown.id.as_str(), shown.wire_copies), (id.as_str(), 1));
         assert_eq!(shown.push_name.as_deref(), Some("Ana"));
         town.ana
-            .expect_receipt(&id, "delivered", BOUND)
+            .expect_receipt(&id, "delivered")
             .await
             .unwrap();
         assert_eq!(town.budi.read(A).await.unwrap(), 1);
-        town.ana.expect_receipt(&id, "read", BOUND).await.unwrap();
+        town.ana.expect_receipt(&id, "read").await.unwrap();
         let back = town.budi.send(A, &format!("back {round}")).await.unwrap();
         town.budi
-            .expect_receipt(&back, "delivered", BOUND)
+            .expect_receipt(&back, "delivered")
             .await
             .unwrap();
     }
@@ -81,7 +80,7 @@ async fn writing_to_a_lid_arrives_in_the_same_chat() {
     let lid = town.budi.lid().unwrap().to_string();
     town.ana.send(&lid, "by lid").await.unwrap();
     town.ana.send(B, "by number").await.unwrap();
-    town.budi.expect_count(2, BOUND).await.unwrap();
+    town.budi.expect_count(2).await.unwrap();
     let chat: Vec<_> = town
         .budi
         .chat(A)
@@ -108,14 +107,14 @@ async fn an_echo_types_reads_and_answers() {
     let id = town.ana.send(B, "ping").await.unwrap();
     let from = town
         .ana
-        .expect_chat_state(&mut events, "composing", BOUND)
+        .expect_chat_state(&mut events, "composing")
         .await
         .unwrap();
     assert_eq!(from, town.budi.jid().to_string());
-    town.ana.expect_receipt(&id, "read", BOUND).await.unwrap();
+    town.ana.expect_receipt(&id, "read").await.unwrap();
     let answer = town
         .ana
-        .expect("the echo", BOUND, |m| !m.from_me)
+        .expect("the echo", |m| !m.from_me)
         .await
         .unwrap();
     assert_eq!(answer.text.as_deref(), Some("ping"));
@@ -139,11 +138,11 @@ async fn a_jump_of_the_networks_time_brings_what_was_planned() {
     ];
     town.budi.answer(Answer::Script { rules });
     town.ana.send(B, "The PRICE please").await.unwrap();
-    town.budi.expect_count(1, BOUND).await.unwrap();
+    town.budi.expect_count(1).await.unwrap();
     town.network.advance(3_600_000);
-    town.ana.expect_text("10", BOUND).await.unwrap();
+    town.ana.expect_text("10").await.unwrap();
     town.ana.send(B, "thanks").await.unwrap();
-    town.ana.expect_text("what?", BOUND).await.unwrap();
+    town.ana.expect_text("what?").await.unwrap();
     town.judge().await;
 }
 
@@ -159,18 +158,18 @@ async fn a_phone_that_was_away_gets_what_waited() {
         ids
     };
     town.ana
-        .expect_receipt(&ids[4], "server", BOUND)
+        .expect_receipt(&ids[4], "server")
         .await
         .unwrap();
     assert!(town.budi.screen().is_empty());
     town.budi.go_online().unwrap();
-    let texts = town.budi.expect_count(5, BOUND).await.unwrap();
+    let texts = town.budi.expect_count(5).await.unwrap();
     assert_eq!(
         texts,
         ["queued 0", "queued 1", "queued 2", "queued 3", "queued 4"]
     );
     town.ana
-        .expect_receipt(&ids[4], "delivered", BOUND)
+        .expect_receipt(&ids[4], "delivered")
         .await
         .unwrap();
     town.judge().await;
@@ -186,7 +185,7 @@ async fn replies_reactions_edits_and_deletions_arrive() {
     };
     town.ana.send_message(B, edit).await.unwrap();
     town.budi
-        .expect("the edit", BOUND, |m| m.id == id && m.edited)
+        .expect("the edit", |m| m.id == id && m.edited)
         .await
         .unwrap();
     let quoted = Target {
@@ -199,7 +198,7 @@ async fn replies_reactions_edits_and_deletions_arrive() {
         quoted: quoted.clone(),
     };
     town.budi.send_message(A, reply).await.unwrap();
-    let shown = town.ana.expect_text("hi", BOUND).await.unwrap();
+    let shown = town.ana.expect_text("hi").await.unwrap();
     assert_eq!(shown.quoted.as_deref(), Some(id.as_str()));
     let reaction = Outgoing::Reaction {
         emoji: "👍".into(),
@@ -207,7 +206,7 @@ async fn replies_reactions_edits_and_deletions_arrive() {
     };
     town.budi.send_message(A, reaction).await.unwrap();
     town.ana
-        .expect("the reaction", BOUND, |m| m.kind == "reaction")
+        .expect("the reaction", |m| m.kind == "reaction")
         .await
         .unwrap();
     town.ana
@@ -215,7 +214,7 @@ async fn replies_reactions_edits_and_deletions_arrive() {
         .await
         .unwrap();
     town.budi
-        .expect("the deletion", BOUND, |m| m.id == id && m.deleted)
+        .expect("the deletion", |m| m.id == id && m.deleted)
         .await
         .unwrap();
     town.judge().await;
@@ -234,7 +233,7 @@ async fn a_phone_without_decryption_confirms_all_the_same() {
     .await;
     let id = town.ana.send(B, "secret").await.unwrap();
     town.ana
-        .expect_receipt(&id, "delivered", BOUND)
+        .expect_receipt(&id, "delivered")
         .await
         .unwrap();
     let shown = town.budi.screen();
@@ -257,7 +256,7 @@ async fn prekeys_are_topped_up_and_none_is_given_twice() {
         friend.send(A, &format!("from {number}")).await.unwrap();
         town.network.phones().idle().await;
     }
-    town.ana.expect_count(40, BOUND).await.unwrap();
+    town.ana.expect_count(40).await.unwrap();
     let counters = town
         .network
         .with_world(|world, _, _| world.counters.prekeys_exhausted);
@@ -284,7 +283,8 @@ async fn what_cannot_be_done_is_said() {
     );
     let late = town
         .ana
-        .expect_text("never", Duration::from_millis(10))
+        .within(Duration::from_millis(10))
+        .expect_text("never")
         .await;
     let text = late.unwrap_err().to_string();
     assert!(

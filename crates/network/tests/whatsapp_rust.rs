@@ -19,7 +19,7 @@ use whatsapp_rust::prelude::*;
 use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
 use whatsapp_rust::types::presence::ReceiptType;
 
-use companion::{BOUND, Companion, Store};
+use companion::{Companion, Store};
 
 const A: &str = "6281100000001";
 const B: &str = "6281100000002";
@@ -109,7 +109,7 @@ async fn texts_go_both_ways_with_a_phone_and_are_confirmed() {
     for round in 0..3 {
         let out = client.send(B, &format!("out {round}")).await;
         assert_eq!(client.ack(&out).await, None);
-        peer.expect_text(&format!("out {round}"), BOUND)
+        peer.expect_text(&format!("out {round}"))
             .await
             .unwrap();
         client.receipt(&out, ReceiptType::Delivered).await;
@@ -119,13 +119,13 @@ async fn texts_go_both_ways_with_a_phone_and_are_confirmed() {
         let id = peer.send(A, &format!("in {round}")).await.unwrap();
         let (got, from) = client.text(&format!("in {round}")).await;
         assert_eq!(got, id);
-        peer.expect_receipt(&id, "delivered", BOUND).await.unwrap();
+        peer.expect_receipt(&id, "delivered").await.unwrap();
         client
             .client
             .mark_as_read(&from, None, &[&id])
             .await
             .unwrap();
-        peer.expect_receipt(&id, "read", BOUND).await.unwrap();
+        peer.expect_receipt(&id, "read").await.unwrap();
     }
     client.stop().await;
     judge(network).await;
@@ -149,7 +149,7 @@ async fn two_companions_write_to_each_other() {
     for number in [A, B] {
         for text in ["a to b, 4", "b to a, 4"] {
             phone(&network, number)
-                .expect_text(text, BOUND)
+                .expect_text(text)
                 .await
                 .unwrap();
         }
@@ -165,11 +165,11 @@ async fn the_owners_phone_and_the_companion_see_each_others_messages() {
     let mut client = linked(&network, A, &Store::new()).await;
     let own = phone(&network, A);
     client.send(B, "from the companion").await;
-    own.expect_text("from the companion", BOUND).await.unwrap();
+    own.expect_text("from the companion").await.unwrap();
     own.send(B, "from the phone").await.unwrap();
     client.text("from the phone").await;
     phone(&network, B)
-        .expect_text("from the phone", BOUND)
+        .expect_text("from the phone")
         .await
         .unwrap();
     client.stop().await;
@@ -186,7 +186,7 @@ async fn what_came_while_it_was_away_is_delivered_in_order() {
     client.text("before").await;
     client.stop().await;
     phone(&network, A)
-        .expect_companions_online(0, BOUND)
+        .expect_companions_online(0)
         .await
         .unwrap();
 
@@ -199,7 +199,7 @@ async fn what_came_while_it_was_away_is_delivered_in_order() {
         client.text(&format!("queued {number}")).await;
     }
     assert!(client.seen_in_order("queued "), "out of order");
-    peer.expect_receipt(&last, "delivered", BOUND)
+    peer.expect_receipt(&last, "delivered")
         .await
         .unwrap();
     client.stop().await;
@@ -247,10 +247,10 @@ async fn reconnects_after_the_cable_was_pulled() {
         })
         .await;
     client.text("in the dark").await;
-    peer.expect_receipt(&id, "delivered", BOUND).await.unwrap();
+    peer.expect_receipt(&id, "delivered").await.unwrap();
     let id = client.send(B, "back again").await;
     assert_eq!(client.ack(&id).await, None);
-    peer.expect_text("back again", BOUND).await.unwrap();
+    peer.expect_text("back again").await.unwrap();
     client.stop().await;
     judge(network).await;
 }
@@ -264,7 +264,7 @@ async fn logs_out_by_itself() {
     client.logged_out().await;
     client.ended().await;
     phone(&network, A)
-        .expect_companions(0, BOUND)
+        .expect_companions(0)
         .await
         .unwrap();
 
@@ -319,7 +319,7 @@ async fn a_refused_message_is_told_by_the_ack() {
     let id = client.send(B, "accepted").await;
     assert_eq!(client.ack(&id).await, None);
     phone(&network, B)
-        .expect_text("accepted", BOUND)
+        .expect_text("accepted")
         .await
         .unwrap();
     client.stop().await;
@@ -353,7 +353,7 @@ async fn works_over_tls_and_with_compressed_stanzas() {
     client.connected().await;
     client.send(B, "through the tunnel").await;
     phone(&network, B)
-        .expect_text("through the tunnel", BOUND)
+        .expect_text("through the tunnel")
         .await
         .unwrap();
     client.stop().await;

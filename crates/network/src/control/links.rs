@@ -121,6 +121,7 @@ impl From<HandleError> for ControlError {
             HandleError::World(error) => error.into(),
             HandleError::Phone(error) => error.into(),
             HandleError::Link(error) => error.into(),
+            HandleError::Fault(error) => error.into(),
             HandleError::Timeout { .. } => Self::timed_out(text),
         }
     }

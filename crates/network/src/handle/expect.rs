@@ -1,12 +1,10 @@
 //! Waiting, bounded, for what a phone should come to see.
 
-use std::time::Duration;
-
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
-use super::{HandleError, LINK_BOUND, PhoneHandle};
+use super::{HandleError, PhoneHandle};
 use crate::phone::{PhoneEvent, PhoneReceipt, ScreenMessage};
 use crate::world::{DeviceId, NetworkEvent};
 
@@ -16,12 +14,8 @@ impl PhoneHandle {
     ///
     /// # Errors
     /// [`HandleError::Timeout`].
-    pub async fn expect_text(
-        &self,
-        text: &str,
-        bound: Duration,
-    ) -> Result<ScreenMessage, HandleError> {
-        self.expect(&format!("the text {text:?}"), bound, |message| {
+    pub async fn expect_text(&self, text: &str) -> Result<ScreenMessage, HandleError> {
+        self.expect(&format!("the text {text:?}"), |message| {
             message.text.as_deref() == Some(text)
         })
         .await
@@ -34,10 +28,9 @@ impl PhoneHandle {
     pub async fn expect(
         &self,
         what: &str,
-        bound: Duration,
         wanted: impl Fn(&ScreenMessage) -> bool,
     ) -> Result<ScreenMessage, HandleError> {
-        self.until(bound, what, || {
+        self.until(what, || {
             self.screen()
                 .into_iter()
                 .rev()
@@ -50,12 +43,8 @@ impl PhoneHandle {
     ///
     /// # Errors
     /// [`HandleError::Timeout`].
-    pub async fn expect_count(
-        &self,
-        count: usize,
-        bound: Duration,
-    ) -> Result<Vec<String>, HandleError> {
-        self.until(bound, &format!("{count} messages"), || {
+    pub async fn expect_count(&self, count: usize) -> Result<Vec<String>, HandleError> {
+        self.until(&format!("{count} messages"), || {
             let texts = self.texts();
             (texts.len() >= count).then_some(texts)
         })
@@ -71,11 +60,10 @@ impl PhoneHandle {
         &self,
         id: &str,
         status: &str,
-        bound: Duration,
     ) -> Result<ScreenMessage, HandleError> {
         const STATUSES: [&str; 5] = ["pending", "server", "delivered", "read", "played"];
         let rank = |status: &str| STATUSES.iter().position(|known| *known == status);
-        self.expect(&format!("message {id} to be {status}"), bound, |message| {
+        self.expect(&format!("message {id} to be {status}"), |message| {
             let reached = message.status.as_deref();
             message.id == id
                 && message.from_me
@@ -93,10 +81,9 @@ impl PhoneHandle {
         &self,
         events: &mut broadcast::Receiver<NetworkEvent>,
         what: &str,
-        bound: Duration,
         pick: impl Fn(&NetworkEvent) -> Option<R>,
     ) -> Result<R, HandleError> {
-        let found = timeout(bound, async {
+        let found = timeout(self.bound, async {
             loop {
                 match events.recv().await {
                     Ok(event) => {
@@ -111,7 +98,7 @@ impl PhoneHandle {
         });
         match found.await {
             Ok(Some(found)) => Ok(found),
-            _ => Err(self.late(what, bound)),
+            _ => Err(self.late(what)),
         }
     }
 
@@ -123,12 +110,10 @@ impl PhoneHandle {
         &self,
         events: &mut broadcast::Receiver<NetworkEvent>,
         wanted: &str,
-        bound: Duration,
     ) -> Result<String, HandleError> {
         self.expect_event(
             events,
             &format!("chat state {wanted}"),
-            bound,
             |event| match event {
                 NetworkEvent::Phone(PhoneEvent::ChatState {
                     account,
@@ -150,10 +135,9 @@ impl PhoneHandle {
         events: &mut broadcast::Receiver<NetworkEvent>,
         id: &str,
         kind: &str,
-        bound: Duration,
     ) -> Result<PhoneReceipt, HandleError> {
         let what = format!("a {kind} receipt for {id}");
-        self.expect_event(events, &what, bound, |event| match event {
+        self.expect_event(events, &what, |event| match event {
             NetworkEvent::Phone(PhoneEvent::Receipt(receipt))
                 if receipt.account == self.account
                     && receipt.receipt == kind
@@ -173,10 +157,9 @@ impl PhoneHandle {
     pub async fn expect_companions(
         &self,
         count: usize,
-        bound: Duration,
     ) -> Result<Vec<DeviceId>, HandleError> {
-        self.until(bound, &format!("{count} companions"), || {
-            Some(self.companions(false)).filter(|devices| devices.len() == count)
+        self.until(&format!("{count} companions"), || {
+            Some(self.devices(false)).filter(|devices| devices.len() == count)
         })
         .await
     }
@@ -188,21 +171,30 @@ impl PhoneHandle {
     pub async fn expect_companions_online(
         &self,
         count: usize,
-        bound: Duration,
     ) -> Result<Vec<DeviceId>, HandleError> {
-        self.until(bound, &format!("{count} companions online"), || {
-            Some(self.companions(true)).filter(|devices| devices.len() == count)
+        self.until(&format!("{count} companions online"), || {
+            Some(self.devices(true)).filter(|devices| devices.len() == count)
         })
         .await
     }
 
-    /// The account's companions, or those of them that are connected.
-    pub fn companions(&self, online: bool) -> Vec<DeviceId> {
+    /// How many companions the phone lists.
+    pub fn companions(&self) -> usize {
+        self.companion_devices().len()
+    }
+
+    /// The companions that the phone lists.
+    pub fn companion_devices(&self) -> Vec<DeviceId> {
+        self.devices(false)
+    }
+
+    fn devices(&self, online: bool) -> Vec<DeviceId> {
         self.world(|world, _, _| {
             world
-                .devices(&self.jid())
+                .account(self.account)
                 .into_iter()
-                .filter(|device| device.number != 0 && (device.online || !online))
+                .flat_map(crate::world::Account::devices)
+                .filter(|device| device.number != 0 && (device.is_connected() || !online))
                 .map(|device| device.number)
                 .collect()
         })
@@ -211,12 +203,11 @@ impl PhoneHandle {
     /// Looks again after every event until `look` finds something.
     pub(super) async fn until<T>(
         &self,
-        bound: Duration,
         what: &str,
         mut look: impl FnMut() -> Option<T>,
     ) -> Result<T, HandleError> {
         let mut events = self.network.subscribe();
-        let found = timeout(bound, async {
+        let found = timeout(self.bound, async {
             loop {
                 if let Some(found) = look() {
                     return Some(found);
@@ -231,7 +222,7 @@ impl PhoneHandle {
         .await;
         match found {
             Ok(Some(found)) => Ok(found),
-            _ => look().ok_or_else(|| self.late(what, bound)),
+            _ => look().ok_or_else(|| self.late(what)),
         }
     }
 
@@ -245,14 +236,13 @@ impl PhoneHandle {
             .expect_event(
                 events,
                 "the companion to prove its identity",
-                LINK_BOUND,
                 |event| self.link_outcome(event, device),
             )
             .await??;
         Ok(linked)
     }
 
-    fn late(&self, wanted: &str, bound: Duration) -> HandleError {
+    fn late(&self, wanted: &str) -> HandleError {
         let shown: Vec<String> = self
             .screen()
             .iter()
@@ -281,7 +271,7 @@ impl PhoneHandle {
         HandleError::Timeout {
             wanted: wanted.to_owned(),
             seen,
-            bound,
+            bound: self.bound,
         }
     }
 }
