@@ -113,22 +113,33 @@ pub fn check<'a>(entries: impl IntoIterator<Item = &'a Entry>, facts: &Facts) ->
 impl Report {
     /// The violations of one rule.
     pub fn of(&self, rule: Rule) -> impl Iterator<Item = &Violation> {
-        self.violations.iter().filter(move |violation| violation.rule == rule)
+        self.violations
+            .iter()
+            .filter(move |violation| violation.rule == rule)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.ok { "every promise kept" } else { "promises broken" };
+        let verdict = if self.ok {
+            "every promise kept"
+        } else {
+            "promises broken"
+        };
         writeln!(
             f,
             "{verdict}: {} entries, {} messages accepted, {} shown, {} copies hidden, {} disturbed by faults",
             self.entries, self.accepted, self.shown, self.hidden_copies, self.disturbed
         )?;
         if !self.complete {
-            writeln!(f, "the transcript's beginning is forgotten; not everything could be judged")?;
+            writeln!(
+                f,
+                "the transcript's beginning is forgotten; not everything could be judged"
+            )?;
         }
-        self.violations.iter().try_for_each(|violation| writeln!(f, "{violation}"))
+        self.violations
+            .iter()
+            .try_for_each(|violation| writeln!(f, "{violation}"))
     }
 }
 
@@ -168,7 +179,11 @@ struct History<'a> {
 
 impl<'a> History<'a> {
     fn of(entries: &'a [&'a Entry]) -> Self {
-        let mut history = Self { entries, disturbed: HashSet::new(), retried: HashSet::new() };
+        let mut history = Self {
+            entries,
+            disturbed: HashSet::new(),
+            retried: HashSet::new(),
+        };
         for (_, stanza) in history.stanzas() {
             if stanza.tag == "receipt" && stanza.type_.as_deref() == Some("retry") {
                 history.retried.extend(stanza.ids());
@@ -179,9 +194,13 @@ impl<'a> History<'a> {
                 Note::Undecryptable { id, .. } => {
                     history.retried.insert(id);
                 }
-                Note::Fault { action, tag, id: Some(id), .. }
-                    if tag == "message"
-                        && !matches!(action.as_str(), "no_ack" | "late_ack" | "duplicate") =>
+                Note::Fault {
+                    action,
+                    tag,
+                    id: Some(id),
+                    ..
+                } if tag == "message"
+                    && !matches!(action.as_str(), "no_ack" | "late_ack" | "duplicate") =>
                 {
                     history.disturbed.insert(id);
                 }

@@ -47,7 +47,10 @@ struct Head;
 pub fn router(network: Network) -> Router {
     let (router, document) = documented().split_for_parts();
     router
-        .route("/control/openapi.json", get(move || std::future::ready(Json(document.clone()))))
+        .route(
+            "/control/openapi.json",
+            get(move || std::future::ready(Json(document.clone()))),
+        )
         .fallback(envelope::no_such_path)
         .method_not_allowed_fallback(envelope::wrong_method)
         .with_state(network)

@@ -38,6 +38,8 @@ pub struct Counters {
     pub copies_delivered: u64,
     /// Copies of messages that were queued for a device that was away.
     pub copies_queued: u64,
+    /// Stanzas dropped because a device's mailbox was full, the oldest first.
+    pub mailbox_dropped: u64,
     /// Queued stanzas that went out after a login.
     pub offline_delivered: u64,
     /// Receipts that came from devices.

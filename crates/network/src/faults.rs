@@ -40,7 +40,12 @@ pub struct Party {
 impl Party {
     /// The primary phone of an account.
     pub fn phone(account: AccountId, phone: impl Into<String>) -> Self {
-        Self { account: Some(account), phone: phone.into(), device: 0, conn: None }
+        Self {
+            account: Some(account),
+            phone: phone.into(),
+            device: 0,
+            conn: None,
+        }
     }
 
     /// A linked device on its connection.
@@ -50,12 +55,22 @@ impl Party {
         device: u16,
         conn: Option<ConnId>,
     ) -> Self {
-        Self { account: Some(account), phone: phone.into(), device, conn }
+        Self {
+            account: Some(account),
+            phone: phone.into(),
+            device,
+            conn,
+        }
     }
 
     /// A connection that waits to be linked.
     pub fn unlinked(conn: ConnId) -> Self {
-        Self { account: None, phone: String::new(), device: 0, conn: Some(conn) }
+        Self {
+            account: None,
+            phone: String::new(),
+            device: 0,
+            conn: Some(conn),
+        }
     }
 }
 
@@ -111,7 +126,12 @@ struct Armed {
 
 impl FaultPlan {
     pub fn new(seed: u64) -> Self {
-        Self { seed, next_id: 1, last_fired: 0, rules: Vec::new() }
+        Self {
+            seed,
+            next_id: 1,
+            last_fired: 0,
+            rules: Vec::new(),
+        }
     }
 
     /// Puts a rule in force.
@@ -150,7 +170,10 @@ impl FaultPlan {
     }
 
     pub fn get(&self, id: RuleId) -> Option<RuleReport> {
-        self.rules.iter().find(|armed| armed.id == id).map(Armed::report)
+        self.rules
+            .iter()
+            .find(|armed| armed.id == id)
+            .map(Armed::report)
     }
 
     /// What to do instead of answering a login with success.
@@ -224,7 +247,9 @@ impl Armed {
 
     fn exhausted(&self) -> bool {
         let when = &self.rule.when;
-        let spent = when.limit().is_some_and(|limit| self.hits >= u64::from(limit));
+        let spent = when
+            .limit()
+            .is_some_and(|limit| self.hits >= u64::from(limit));
         let past = !self.stuck && when.nth.is_some_and(|nth| self.matched > u64::from(nth));
         spent || past
     }

@@ -33,14 +33,22 @@ pub struct TranscriptOptions {
 
 impl Default for TranscriptOptions {
     fn default() -> Self {
-        Self { capacity: 50_000, xml: true, everything: true }
+        Self {
+            capacity: 50_000,
+            xml: true,
+            everything: true,
+        }
     }
 }
 
 impl TranscriptOptions {
     /// What the checkers need and nothing else, for load tests.
     pub fn lean(capacity: usize) -> Self {
-        Self { capacity, xml: false, everything: false }
+        Self {
+            capacity,
+            xml: false,
+            everything: false,
+        }
     }
 }
 
@@ -62,23 +70,53 @@ pub enum Note {
     /// A stanza came from a device or went to one.
     Stanza(Box<StanzaEntry>),
     /// A device logged in. `replaces` is a connection of the same device that was live until now.
-    Connected { phone: String, device: u16, conn: u64, replaces: Option<u64> },
+    Connected {
+        phone: String,
+        device: u16,
+        conn: u64,
+        replaces: Option<u64>,
+    },
     /// A connection of a linked device ended.
-    Disconnected { phone: String, device: u16, conn: u64 },
+    Disconnected {
+        phone: String,
+        device: u16,
+        conn: u64,
+    },
     /// A companion was linked.
     Linked { phone: String, device: u16 },
     /// A companion was unlinked; what was queued for it is gone.
     Unlinked { phone: String, device: u16 },
     /// The network acknowledged a message and owes a copy to each of these devices.
-    Accepted { phone: String, device: u16, id: String, targets: Vec<Target> },
+    Accepted {
+        phone: String,
+        device: u16,
+        id: String,
+        targets: Vec<Target>,
+    },
     /// A phone shows a message: one that it got, or one that another device of its owner sent.
     Shown(Box<Shown>),
     /// A phone got a copy of a message that it shows already, and hid it.
-    Hidden { phone: String, from: String, id: String },
+    Hidden {
+        phone: String,
+        from: String,
+        id: String,
+    },
     /// A phone could not decrypt a message and asked for it again.
-    Undecryptable { phone: String, from: String, from_device: u16, id: String, reason: String },
+    Undecryptable {
+        phone: String,
+        from: String,
+        from_device: u16,
+        id: String,
+        reason: String,
+    },
     /// A one-time prekey of this device was handed to another one.
-    PrekeyGiven { phone: String, device: u16, key_id: u32, to_phone: String, to_device: u16 },
+    PrekeyGiven {
+        phone: String,
+        device: u16,
+        key_id: u32,
+        to_phone: String,
+        to_device: u16,
+    },
     /// A fault was carried out on a stanza, or on a login (`tag` is then `connect`).
     Fault {
         rule: u64,
@@ -89,7 +127,11 @@ pub enum Note {
         id: Option<String>,
     },
     /// A device did what the protocol forbids.
-    ProtocolError { phone: String, device: u16, text: String },
+    ProtocolError {
+        phone: String,
+        device: u16,
+        text: String,
+    },
 }
 
 /// A device that is owed a copy of a message.
@@ -141,7 +183,13 @@ pub struct Transcript {
 
 impl Transcript {
     pub fn new(options: TranscriptOptions) -> Self {
-        Self { options, entries: VecDeque::new(), next_seq: 1, writer: None, write_error: None }
+        Self {
+            options,
+            entries: VecDeque::new(),
+            next_seq: 1,
+            writer: None,
+            write_error: None,
+        }
     }
 
     /// Writes every further entry as a JSON line, too. After the first failure it writes no more and
@@ -175,7 +223,13 @@ impl Transcript {
                 from: message.from.clone(),
                 id: message.id.clone(),
             },
-            PhoneEvent::Undecryptable { from, device, id, reason, .. } => Note::Undecryptable {
+            PhoneEvent::Undecryptable {
+                from,
+                device,
+                id,
+                reason,
+                ..
+            } => Note::Undecryptable {
                 phone,
                 from: from.clone(),
                 from_device: *device,
@@ -189,7 +243,11 @@ impl Transcript {
 
     /// Records something else.
     pub fn note(&mut self, now: Millis, note: Note) {
-        let entry = Entry { seq: self.next_seq, at: now, note };
+        let entry = Entry {
+            seq: self.next_seq,
+            at: now,
+            note,
+        };
         self.next_seq += 1;
         if let Some(writer) = &mut self.writer {
             let written = serde_json::to_vec(&entry)
@@ -276,12 +334,21 @@ impl fmt::Debug for Transcript {
 impl Note {
     /// A device on its connection logged in.
     pub fn connected(who: &Party, conn: ConnId, replaces: Option<ConnId>) -> Self {
-        Self::Connected { phone: who.phone.clone(), device: who.device, conn, replaces }
+        Self::Connected {
+            phone: who.phone.clone(),
+            device: who.device,
+            conn,
+            replaces,
+        }
     }
 
     /// A device's connection ended.
     pub fn disconnected(who: &Party, conn: ConnId) -> Self {
-        Self::Disconnected { phone: who.phone.clone(), device: who.device, conn }
+        Self::Disconnected {
+            phone: who.phone.clone(),
+            device: who.device,
+            conn,
+        }
     }
 
     /// A rule's action on a stanza, or on a login where there is none.
@@ -298,7 +365,11 @@ impl Note {
 
     /// A device did what the protocol forbids.
     pub fn protocol_error(who: &Party, text: impl Into<String>) -> Self {
-        Self::ProtocolError { phone: who.phone.clone(), device: who.device, text: text.into() }
+        Self::ProtocolError {
+            phone: who.phone.clone(),
+            device: who.device,
+            text: text.into(),
+        }
     }
 }
 

@@ -97,7 +97,10 @@ async fn linked(network: &Network, generation: Generation, number: &str) -> Driv
     let mut client = Driver::start(generation).await;
     client.must("start", options(network, generation)).await;
     let qr = client.wait("a QR code", |event| is(event, "qr")).await;
-    phone(network, number).scan(qr["qr"].as_str().unwrap()).await.unwrap();
+    phone(network, number)
+        .scan(qr["qr"].as_str().unwrap())
+        .await
+        .unwrap();
     client.wait("the link", |event| is(event, "open")).await;
     client.must("available", json!({"name": "Client"})).await;
     client
@@ -116,7 +119,13 @@ async fn links_by_qr(generation: Generation) {
     let network = start().await;
     let client = linked(&network, generation, A).await;
     let open = client.events("open");
-    assert!(open[0]["jid"].as_str().unwrap().starts_with(&format!("{A}:1@")), "{open:?}");
+    assert!(
+        open[0]["jid"]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("{A}:1@")),
+        "{open:?}"
+    );
     judge(&network, &[&client]);
 }
 
@@ -125,7 +134,10 @@ async fn links_by_code(generation: Generation) {
     let mut client = Driver::start(generation).await;
     client.must("start", options(&network, generation)).await;
     let code = client.must("code", json!({"phone": A})).await;
-    phone(&network, A).enter_code(code.as_str().unwrap()).await.unwrap();
+    phone(&network, A)
+        .enter_code(code.as_str().unwrap())
+        .await
+        .unwrap();
     client.wait("the link", |event| is(event, "open")).await;
     judge(&network, &[&client]);
 }
@@ -145,7 +157,12 @@ async fn texts_go_both_ways_and_are_confirmed(generation: Generation) {
     let mut client = linked(&network, generation, A).await;
     let peer = phone(&network, B);
     for round in 0..3 {
-        let out = client.must("send", json!({"to": jid(B), "text": format!("out {round}")})).await;
+        let out = client
+            .must(
+                "send",
+                json!({"to": jid(B), "text": format!("out {round}")}),
+            )
+            .await;
         let out = out.as_str().unwrap();
         peer.expect_text(&format!("out {round}")).await.unwrap();
         client.status(out, 3).await;
@@ -166,12 +183,17 @@ async fn the_owners_phone_and_the_companion_see_each_others_messages(generation:
     let network = start().await;
     let mut client = linked(&network, generation, A).await;
     let own = phone(&network, A);
-    client.must("send", json!({"to": jid(B), "text": "from the companion"})).await;
+    client
+        .must("send", json!({"to": jid(B), "text": "from the companion"}))
+        .await;
     own.expect_text("from the companion").await.unwrap();
     own.send(B, "from the phone").await.unwrap();
     let event = client.text("from the phone").await;
     assert_eq!(event["from_me"], true, "{event}");
-    phone(&network, B).expect_text("from the phone").await.unwrap();
+    phone(&network, B)
+        .expect_text("from the phone")
+        .await
+        .unwrap();
     judge(&network, &[&client]);
 }
 
@@ -182,7 +204,10 @@ async fn a_queue_is_drained_in_order(generation: Generation) {
     peer.send(A, "before").await.unwrap();
     client.text("before").await;
     client.must("leave", json!({})).await;
-    phone(&network, A).expect_companions_online(0).await.unwrap();
+    phone(&network, A)
+        .expect_companions_online(0)
+        .await
+        .unwrap();
 
     let texts: Vec<_> = (0..25).map(|number| format!("queued {number}")).collect();
     let mut last = String::new();
@@ -207,7 +232,11 @@ async fn comes_back_after_faults(generation: Generation) {
     let network = start().await;
     let mut client = linked(&network, generation, A).await;
     let peer = phone(&network, B);
-    let stream_error = |code| Action::StreamError { code: Some(code), detail: None, close: true };
+    let stream_error = |code| Action::StreamError {
+        code: Some(code),
+        detail: None,
+        close: true,
+    };
     let faults = [
         (Action::Close { abrupt: true }, 428),
         (Action::Close { abrupt: false }, 428),
@@ -219,13 +248,19 @@ async fn comes_back_after_faults(generation: Generation) {
         let mark = client.mark();
         // The fault meets the next message to the client, which stays queued and comes after all.
         let rule = FaultRule::new(Match::to_device("message").account(A), action.clone()).once();
-        network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
+        network
+            .with_world(|world, _, _| world.faults.add(rule))
+            .unwrap();
         let text = format!("round {round}");
         peer.send(A, &text).await.unwrap();
-        let close = client.wait_after(mark, "the close", |event| is(event, "close")).await;
+        let close = client
+            .wait_after(mark, "the close", |event| is(event, "close"))
+            .await;
         assert_eq!(close["code"], code, "{action:?}: {close}");
         client.must("reconnect", json!({})).await;
-        client.wait_after(mark, "open again", |event| is(event, "open")).await;
+        client
+            .wait_after(mark, "open again", |event| is(event, "open"))
+            .await;
         client.text(&text).await;
     }
     judge(&network, &[&client]);
@@ -235,11 +270,17 @@ async fn logs_out_by_itself(generation: Generation) {
     let network = start().await;
     let mut client = linked(&network, generation, A).await;
     client.must("logout", json!({})).await;
-    client.wait("the end", |event| is(event, "close") && event["code"] == 401).await;
+    client
+        .wait("the end", |event| {
+            is(event, "close") && event["code"] == 401
+        })
+        .await;
     phone(&network, A).expect_companions(0).await.unwrap();
     let mark = client.mark();
     client.must("reconnect", json!({})).await;
-    let refused = client.wait_after(mark, "the refusal", |event| is(event, "close")).await;
+    let refused = client
+        .wait_after(mark, "the refusal", |event| is(event, "close"))
+        .await;
     assert_eq!(refused["code"], 401, "{refused}");
     judge(&network, &[&client]);
 }
@@ -248,7 +289,11 @@ async fn is_unlinked_from_the_phone(generation: Generation) {
     let network = start().await;
     let client = linked(&network, generation, A).await;
     phone(&network, A).unlink(1).await.unwrap();
-    let close = client.wait("the end", |event| is(event, "close") && event["code"] != 515).await;
+    let close = client
+        .wait("the end", |event| {
+            is(event, "close") && event["code"] != 515
+        })
+        .await;
     assert_eq!(close["code"], 401, "{close}");
     judge(&network, &[&client]);
 }
@@ -257,14 +302,20 @@ async fn a_refused_message_is_an_error_at_the_sender(generation: Generation) {
     let network = start().await;
     let mut client = linked(&network, generation, A).await;
     let rule = FaultRule::new(Match::from_device("message"), Action::Nack { code: 479 }).once();
-    network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
-    let id = client.must("send", json!({"to": jid(B), "text": "refused"})).await;
+    network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let id = client
+        .must("send", json!({"to": jid(B), "text": "refused"}))
+        .await;
     client
         .wait("the error", |event| {
             is(event, "status") && event["id"] == id && event["status"] == 0
         })
         .await;
-    client.must("send", json!({"to": jid(B), "text": "accepted"})).await;
+    client
+        .must("send", json!({"to": jid(B), "text": "accepted"}))
+        .await;
     phone(&network, B).expect_text("accepted").await.unwrap();
     judge(&network, &[&client]);
 }
@@ -273,7 +324,12 @@ async fn finds_out_who_is_on_whatsapp(generation: Generation) {
     let network = start().await;
     let mut client = linked(&network, generation, A).await;
     assert_eq!(client.must("exists", json!({"phone": B})).await, true);
-    assert_eq!(client.must("exists", json!({"phone": "6281199999999"})).await, false);
+    assert_eq!(
+        client
+            .must("exists", json!({"phone": "6281199999999"}))
+            .await,
+        false
+    );
     judge(&network, &[&client]);
 }
 
@@ -301,10 +357,20 @@ async fn three_clients_write_in_all_six_directions() {
             rust.text(&text).await;
             peer.status(id.as_str().unwrap(), 3).await;
         }
-        let id = six.must("send", json!({"to": jid(C), "text": format!("6 to 7, {round}")})).await;
+        let id = six
+            .must(
+                "send",
+                json!({"to": jid(C), "text": format!("6 to 7, {round}")}),
+            )
+            .await;
         seven.text(&format!("6 to 7, {round}")).await;
         six.status(id.as_str().unwrap(), 3).await;
-        let id = seven.must("send", json!({"to": jid(B), "text": format!("7 to 6, {round}")})).await;
+        let id = seven
+            .must(
+                "send",
+                json!({"to": jid(B), "text": format!("7 to 6, {round}")}),
+            )
+            .await;
         six.text(&format!("7 to 6, {round}")).await;
         seven.status(id.as_str().unwrap(), 3).await;
     }
@@ -318,9 +384,14 @@ async fn version_7_refuses_a_chain_that_its_root_did_not_sign() {
     let network = start().await;
     let mut client = Driver::start(Generation::Seven).await;
     let root = "142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7f9545da8ee6b";
-    client.must("start", json!({"url": network.ws_url(), "root": root})).await;
+    client
+        .must("start", json!({"url": network.ws_url(), "root": root}))
+        .await;
     let close = client.wait("the refusal", |event| is(event, "close")).await;
     assert!(client.events("qr").is_empty(), "{close}");
     let reason = close["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("signature") || reason.contains("certificate"), "{close}");
+    assert!(
+        reason.contains("signature") || reason.contains("certificate"),
+        "{close}"
+    );
 }

@@ -11,13 +11,21 @@ impl World {
     }
 
     fn facts(&self) -> Facts {
-        let mut facts = Facts { complete: self.transcript.is_complete(), ..Facts::default() };
+        let mut facts = Facts {
+            complete: self.transcript.is_complete(),
+            ..Facts::default()
+        };
         for account in self.accounts() {
             for device in account.devices() {
-                let target = Target { phone: account.phone.to_string(), device: device.number };
+                let target = Target {
+                    phone: account.phone.to_string(),
+                    device: device.number,
+                };
                 let waiting = device.unconfirmed().filter(|node| node.is("message"));
                 let ids = waiting.filter_map(|node| node.get("id"));
-                facts.queued.extend(ids.map(|id| (target.clone(), id.into_owned())));
+                facts
+                    .queued
+                    .extend(ids.map(|id| (target.clone(), id.into_owned())));
                 facts.live.extend(device.conn.map(|conn| (target, conn)));
             }
         }

@@ -11,7 +11,9 @@ type Device<'a> = (&'a str, u16);
 pub(super) fn shown_once(history: &History<'_>, found: &mut Vec<Violation>) {
     let mut seen = HashMap::new();
     for entry in history.entries {
-        let Note::Shown(shown) = &entry.note else { continue };
+        let Note::Shown(shown) = &entry.note else {
+            continue;
+        };
         let key = (&shown.phone, &shown.chat, &shown.from, &shown.id);
         if let Some(first) = seen.insert(key, entry.seq) {
             let text = format!(
@@ -38,7 +40,9 @@ pub(super) fn order(history: &History<'_>, found: &mut Vec<Violation>) {
                 if history.disturbed.contains(id) || history.retried.contains(id) {
                     continue;
                 }
-                let Some(at) = sent.get(&(shown.from_device, id)) else { continue };
+                let Some(at) = sent.get(&(shown.from_device, id)) else {
+                    continue;
+                };
                 let lane = (&shown.phone, &shown.chat, &shown.from, shown.from_device);
                 let (last, last_id) = newest.entry(lane).or_insert((*at, id));
                 if at < last {
@@ -99,7 +103,14 @@ pub(super) fn receipts(history: &History<'_>, facts: &Facts, found: &mut Vec<Vio
 pub(super) fn prekey_once(history: &History<'_>, found: &mut Vec<Violation>) {
     let mut given = HashMap::new();
     for entry in history.entries {
-        let Note::PrekeyGiven { phone, device, key_id, to_phone, to_device } = &entry.note else {
+        let Note::PrekeyGiven {
+            phone,
+            device,
+            key_id,
+            to_phone,
+            to_device,
+        } = &entry.note
+        else {
             continue;
         };
         let receiver = (to_phone, to_device);
@@ -117,10 +128,20 @@ pub(super) fn one_connection(history: &History<'_>, facts: &Facts, found: &mut V
     let mut live: HashMap<Device<'_>, u64> = HashMap::new();
     for entry in history.entries {
         match &entry.note {
-            Note::Fault { action, phone, device, .. } if action == "silence" => {
+            Note::Fault {
+                action,
+                phone,
+                device,
+                ..
+            } if action == "silence" => {
                 silenced.extend(live.get(&(phone.as_str(), *device)).copied());
             }
-            Note::Connected { phone, device, conn, replaces } => {
+            Note::Connected {
+                phone,
+                device,
+                conn,
+                replaces,
+            } => {
                 let before = live.insert((phone, *device), *conn).or(*replaces);
                 if let Some(before) = before.filter(|before| !silenced.contains(before)) {
                     let text = format!(
@@ -129,7 +150,11 @@ pub(super) fn one_connection(history: &History<'_>, facts: &Facts, found: &mut V
                     found.push(Rule::OneConnection.broken(entry, (phone, *device), None, text));
                 }
             }
-            Note::Disconnected { phone, device, conn } => {
+            Note::Disconnected {
+                phone,
+                device,
+                conn,
+            } => {
                 if live.get(&(phone.as_str(), *device)) == Some(conn) {
                     live.remove(&(phone.as_str(), *device));
                 }
@@ -161,7 +186,11 @@ pub(super) fn delivered(history: &History<'_>, facts: &Facts, found: &mut Vec<Vi
             Note::Stanza(stanza)
                 if stanza.tag == "message" && stanza.direction == Direction::ToDevice =>
             {
-                got.extend(stanza.ids().map(|id| ((stanza.phone.as_str(), stanza.device), id)));
+                got.extend(
+                    stanza
+                        .ids()
+                        .map(|id| ((stanza.phone.as_str(), stanza.device), id)),
+                );
             }
             Note::Unlinked { phone, device } => {
                 gone.insert((phone, *device));
@@ -172,7 +201,12 @@ pub(super) fn delivered(history: &History<'_>, facts: &Facts, found: &mut Vec<Vi
     let mut accepted: HashSet<(Device<'_>, &str)> = HashSet::new();
     for entry in history.entries {
         match &entry.note {
-            Note::Accepted { phone, device, id, targets } => {
+            Note::Accepted {
+                phone,
+                device,
+                id,
+                targets,
+            } => {
                 accepted.insert(((phone, *device), id));
                 if history.disturbed.contains(id.as_str()) {
                     continue;
@@ -210,7 +244,10 @@ pub(super) fn delivered(history: &History<'_>, facts: &Facts, found: &mut Vec<Vi
 pub(super) fn counter_once(history: &History<'_>, found: &mut Vec<Violation>) {
     // The chain's key is drawn at random by the sender, so it names the session as well.
     let mut used = HashMap::new();
-    for (entry, stanza) in history.stanzas().filter(|(_, stanza)| is_sent_message(stanza)) {
+    for (entry, stanza) in history
+        .stanzas()
+        .filter(|(_, stanza)| is_sent_message(stanza))
+    {
         let device = (stanza.phone.as_str(), stanza.device);
         for mark in &stanza.ciphers {
             let place = (device, &mark.chain, mark.counter);
@@ -228,7 +265,12 @@ pub(super) fn counter_once(history: &History<'_>, found: &mut Vec<Violation>) {
 
 pub(super) fn protocol(history: &History<'_>, found: &mut Vec<Violation>) {
     for entry in history.entries {
-        if let Note::ProtocolError { phone, device, text } = &entry.note {
+        if let Note::ProtocolError {
+            phone,
+            device,
+            text,
+        } = &entry.note
+        {
             let text = format!("device {device} of {phone}: {text}");
             found.push(Rule::Protocol.broken(entry, (phone, *device), None, text));
         }

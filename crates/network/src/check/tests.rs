@@ -23,7 +23,9 @@ fn stanza(direction: Direction, phone: &str, device: u16, tag: &str, id: &str) -
 }
 
 fn edit(note: Note, change: impl FnOnce(&mut StanzaEntry)) -> Note {
-    let Note::Stanza(mut stanza) = note else { panic!("not a stanza") };
+    let Note::Stanza(mut stanza) = note else {
+        panic!("not a stanza")
+    };
     change(&mut stanza);
     Note::Stanza(stanza)
 }
@@ -37,15 +39,25 @@ fn delivered(id: &str) -> Note {
 }
 
 fn target() -> Target {
-    Target { phone: B.into(), device: 0 }
+    Target {
+        phone: B.into(),
+        device: 0,
+    }
 }
 
 fn accepted(id: &str) -> Note {
-    Note::Accepted { phone: A.into(), device: 1, id: id.into(), targets: vec![target()] }
+    Note::Accepted {
+        phone: A.into(),
+        device: 1,
+        id: id.into(),
+        targets: vec![target()],
+    }
 }
 
 fn acked(id: &str) -> Note {
-    edit(stanza(Direction::ToDevice, A, 1, "ack", id), |ack| ack.class = Some("message".into()))
+    edit(stanza(Direction::ToDevice, A, 1, "ack", id), |ack| {
+        ack.class = Some("message".into())
+    })
 }
 
 fn shown(id: &str) -> Note {
@@ -65,11 +77,20 @@ fn receipt(id: &str) -> Note {
 }
 
 fn connected(conn: u64, replaces: Option<u64>) -> Note {
-    Note::Connected { phone: A.into(), device: 1, conn, replaces }
+    Note::Connected {
+        phone: A.into(),
+        device: 1,
+        conn,
+        replaces,
+    }
 }
 
 fn disconnected(conn: u64) -> Note {
-    Note::Disconnected { phone: A.into(), device: 1, conn }
+    Note::Disconnected {
+        phone: A.into(),
+        device: 1,
+        conn,
+    }
 }
 
 fn prekey(key_id: u32) -> Note {
@@ -106,23 +127,42 @@ fn fault(action: &str, tag: &str, id: Option<&str>) -> Note {
 }
 
 fn one(id: &str) -> Vec<Note> {
-    vec![sent(id), accepted(id), delivered(id), acked(id), shown(id), receipt(id)]
+    vec![
+        sent(id),
+        accepted(id),
+        delivered(id),
+        acked(id),
+        shown(id),
+        receipt(id),
+    ]
 }
 
 fn judge(notes: Vec<Note>) -> Report {
-    judge_with(notes, &Facts { complete: true, ..Facts::default() })
+    judge_with(
+        notes,
+        &Facts {
+            complete: true,
+            ..Facts::default()
+        },
+    )
 }
 
 fn judge_with(notes: Vec<Note>, facts: &Facts) -> Report {
-    let entries: Vec<Entry> =
-        (1..).zip(notes).map(|(seq, note)| Entry { seq, at: 0, note }).collect();
+    let entries: Vec<Entry> = (1..)
+        .zip(notes)
+        .map(|(seq, note)| Entry { seq, at: 0, note })
+        .collect();
     check(&entries, facts)
 }
 
 #[track_caller]
 fn breaks(rule: Rule, notes: Vec<Note>) {
     let report = judge(notes);
-    let rules: Vec<_> = report.violations.iter().map(|violation| violation.rule).collect();
+    let rules: Vec<_> = report
+        .violations
+        .iter()
+        .map(|violation| violation.rule)
+        .collect();
     assert_eq!(rules, [rule], "{report}");
     assert!(!report.ok);
 }
@@ -133,10 +173,17 @@ fn a_clean_history_passes() {
     notes.extend(one("M1"));
     notes.extend([disconnected(1), connected(2, None)]);
     notes.extend(one("M2"));
-    notes.push(Note::Hidden { phone: B.into(), from: A.into(), id: "M1".into() });
+    notes.push(Note::Hidden {
+        phone: B.into(),
+        from: A.into(),
+        id: "M1".into(),
+    });
     let report = judge(notes);
     assert!(report.ok, "{report}");
-    assert_eq!((report.accepted, report.shown, report.hidden_copies), (2, 2, 1));
+    assert_eq!(
+        (report.accepted, report.shown, report.hidden_copies),
+        (2, 2, 1)
+    );
 }
 
 #[test]
@@ -150,10 +197,22 @@ fn a_message_shown_twice_is_found() {
 fn a_wrong_order_is_found() {
     let start = || [sent("M1"), sent("M2"), delivered("M1"), delivered("M2")];
     let swapped = [shown("M2"), shown("M1")];
-    breaks(Rule::Order, start().into_iter().chain(swapped.clone()).collect());
+    breaks(
+        Rule::Order,
+        start().into_iter().chain(swapped.clone()).collect(),
+    );
     // Unless a fault reordered it, or it had to be asked for again.
     let held = fault("reorder", "message", Some("M1"));
-    assert!(judge(start().into_iter().chain([held]).chain(swapped.clone()).collect()).ok);
+    assert!(
+        judge(
+            start()
+                .into_iter()
+                .chain([held])
+                .chain(swapped.clone())
+                .collect()
+        )
+        .ok
+    );
     let retry = edit(receipt("M1"), |stanza| stanza.type_ = Some("retry".into()));
     assert!(judge(start().into_iter().chain([retry]).chain(swapped).collect()).ok);
 }
@@ -161,7 +220,10 @@ fn a_wrong_order_is_found() {
 #[test]
 fn a_receipt_for_nothing_is_found() {
     breaks(Rule::Receipt, vec![receipt("M1")]);
-    breaks(Rule::Receipt, vec![stanza(Direction::ToDevice, A, 1, "receipt", "M1")]);
+    breaks(
+        Rule::Receipt,
+        vec![stanza(Direction::ToDevice, A, 1, "receipt", "M1")],
+    );
     let listed = edit(receipt("M1"), |stanza| stanza.more_ids.push("M2".into()));
     breaks(Rule::Receipt, vec![delivered("M1"), listed]);
     // Where the beginning is forgotten, nobody can tell.
@@ -175,13 +237,28 @@ fn a_prekey_given_twice_is_found() {
 
 #[test]
 fn two_live_connections_are_found() {
-    breaks(Rule::OneConnection, vec![connected(1, None), connected(2, None)]);
-    breaks(Rule::OneConnection, vec![connected(1, None), disconnected(1), connected(2, Some(1))]);
+    breaks(
+        Rule::OneConnection,
+        vec![connected(1, None), connected(2, None)],
+    );
+    breaks(
+        Rule::OneConnection,
+        vec![connected(1, None), disconnected(1), connected(2, Some(1))],
+    );
     let silence = fault("silence", "iq", None);
     assert!(judge(vec![connected(1, None), silence, connected(2, Some(1))]).ok);
-    let device = Target { phone: A.into(), device: 1 };
+    let device = Target {
+        phone: A.into(),
+        device: 1,
+    };
     let live = vec![(device.clone(), 1), (device, 2)];
-    let report = judge_with(Vec::new(), &Facts { live, ..Facts::default() });
+    let report = judge_with(
+        Vec::new(),
+        &Facts {
+            live,
+            ..Facts::default()
+        },
+    );
     assert_eq!(report.of(Rule::OneConnection).count(), 1);
 }
 
@@ -191,12 +268,25 @@ fn an_accepted_message_that_went_nowhere_is_found() {
     breaks(Rule::Delivered, lost());
     breaks(Rule::Delivered, vec![sent("M1"), acked("M1")]);
     let queued = [(target(), "M1".to_owned())].into();
-    let facts = Facts { queued, complete: true, ..Facts::default() };
+    let facts = Facts {
+        queued,
+        complete: true,
+        ..Facts::default()
+    };
     assert!(judge_with(lost(), &facts).ok);
-    let unlinked = Note::Unlinked { phone: B.into(), device: 0 };
+    let unlinked = Note::Unlinked {
+        phone: B.into(),
+        device: 0,
+    };
     assert!(judge(lost().into_iter().chain([unlinked]).collect()).ok);
     // A lost acknowledgement is no excuse for a lost message, but a fault on the message is.
-    breaks(Rule::Delivered, lost().into_iter().chain([fault("drop", "ack", Some("M1"))]).collect());
+    breaks(
+        Rule::Delivered,
+        lost()
+            .into_iter()
+            .chain([fault("drop", "ack", Some("M1"))])
+            .collect(),
+    );
     let dropped = fault("drop", "message", Some("M1"));
     let report = judge(lost().into_iter().chain([dropped]).collect());
     assert!(report.ok && report.disturbed == 1, "{report}");
@@ -204,7 +294,10 @@ fn an_accepted_message_that_went_nowhere_is_found() {
 
 #[test]
 fn a_reused_counter_is_found() {
-    breaks(Rule::CounterOnce, vec![encrypted("M1", 4, "x"), encrypted("M2", 4, "y")]);
+    breaks(
+        Rule::CounterOnce,
+        vec![encrypted("M1", 4, "x"), encrypted("M2", 4, "y")],
+    );
     // The same bytes again are a wire copy.
     assert!(judge(vec![encrypted("M1", 4, "x"), encrypted("M1", 4, "x")]).ok);
     assert!(judge(vec![encrypted("M1", 4, "x"), encrypted("M2", 5, "y")]).ok);
@@ -212,8 +305,17 @@ fn a_reused_counter_is_found() {
 
 #[test]
 fn a_protocol_error_is_found_and_printed() {
-    let note = Note::ProtocolError { phone: A.into(), device: 1, text: "two bodies".into() };
+    let note = Note::ProtocolError {
+        phone: A.into(),
+        device: 1,
+        text: "two bodies".into(),
+    };
     let report = judge(vec![note.clone()]);
-    assert!(report.to_string().contains("entry 1: device 1 of 62811: two bodies"), "{report}");
+    assert!(
+        report
+            .to_string()
+            .contains("entry 1: device 1 of 62811: two bodies"),
+        "{report}"
+    );
     breaks(Rule::Protocol, vec![note]);
 }

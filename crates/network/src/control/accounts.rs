@@ -190,12 +190,15 @@ pub(super) fn find(network: &Network, phone: &str) -> Result<AccountId, ControlE
     let find = |world: &mut World| world.account_by_phone(phone).map(|account| account.id);
     network
         .with_world(|world, _, _| find(world))
-        .ok_or_else(|| ControlError::not_found("account_not_found", format!("there is no account {phone}")))
+        .ok_or_else(|| {
+            ControlError::not_found("account_not_found", format!("there is no account {phone}"))
+        })
 }
 
 fn view(network: &Network, id: AccountId) -> Result<AccountView, ControlError> {
-    let behaviour =
-        network.with_phone(id, |phone, _, _| phone.behaviour().clone()).unwrap_or_default();
+    let behaviour = network
+        .with_phone(id, |phone, _, _| phone.behaviour().clone())
+        .unwrap_or_default();
     network
         .with_world(|world, _, _| world.account(id).map(|account| show(account, behaviour)))
         .ok_or_else(|| ControlError::not_found("account_not_found", "the account is gone"))

@@ -46,7 +46,9 @@ pub(super) async fn send(
         return Err(ControlError::invalid("text", "is empty"));
     }
     let id = network
-        .with_phone(account, |phone, now, port| phone.send_text(now, &to, &body.text, port))
+        .with_phone(account, |phone, now, port| {
+            phone.send_text(now, &to, &body.text, port)
+        })
         .ok_or_else(gone)??;
     done(Sent { id })
 }
@@ -81,20 +83,34 @@ pub(super) async fn screen(
     Params(params): Params<ScreenParams>,
 ) -> Answer<Vec<ScreenMessage>> {
     let account = find(&network, &phone)?;
-    let chat = params.chat.as_deref().map(|chat| address("chat", chat)).transpose()?;
+    let chat = params
+        .chat
+        .as_deref()
+        .map(|chat| address("chat", chat))
+        .transpose()?;
     let chat = chat.map(|chat| canonical(&network, &chat));
     let wanted = |message: &ScreenMessage| match &params.contains {
-        Some(part) => message.text.as_ref().is_some_and(|text| text.contains(part.as_str())),
+        Some(part) => message
+            .text
+            .as_ref()
+            .is_some_and(|text| text.contains(part.as_str())),
         None => true,
     };
     let look = || {
         let found: Vec<_> = network.with_phone(account, |phone, _, _| {
             let messages = phone.screen().messages(chat.as_deref(), params.after);
-            messages.filter(|message| wanted(message)).cloned().collect()
+            messages
+                .filter(|message| wanted(message))
+                .cloned()
+                .collect()
         })?;
         (!found.is_empty()).then_some(found)
     };
-    done(wait::until(&network, params.wait_ms, look).await?.unwrap_or_default())
+    done(
+        wait::until(&network, params.wait_ms, look)
+            .await?
+            .unwrap_or_default(),
+    )
 }
 
 /// Which messages to read.
@@ -203,7 +219,9 @@ pub(super) async fn presence(
 ) -> Answer<Told> {
     let account = find(&network, &phone)?;
     network
-        .with_phone(account, |phone, _, port| phone.presence(body.available, port))
+        .with_phone(account, |phone, _, port| {
+            phone.presence(body.available, port)
+        })
         .ok_or_else(gone)?;
     done(Told {})
 }
@@ -252,7 +270,10 @@ fn address(field: &str, text: &str) -> Result<Jid, ControlError> {
     }
     match text.parse::<Jid>() {
         Ok(jid) if !jid.user.is_empty() => Ok(jid),
-        _ => Err(ControlError::invalid(field, format!("`{text}` is neither a number nor an address"))),
+        _ => Err(ControlError::invalid(
+            field,
+            format!("`{text}` is neither a number nor an address"),
+        )),
     }
 }
 

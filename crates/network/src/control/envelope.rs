@@ -46,12 +46,19 @@ pub(super) type Answer<T> = Result<Json<Success<T>>, ControlError>;
 
 /// Wraps a handler's data.
 pub(super) fn done<T>(data: T) -> Answer<T> {
-    Ok(Json(Success { success: true, data }))
+    Ok(Json(Success {
+        success: true,
+        data,
+    }))
 }
 
 impl ControlError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     /// 404: there is no such thing.
@@ -61,7 +68,11 @@ impl ControlError {
 
     /// 422: a field's value cannot be used.
     pub(super) fn invalid(field: &str, reason: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", format!("{field}: {reason}"))
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid",
+            format!("{field}: {reason}"),
+        )
     }
 
     /// 409: not in the present state.
@@ -77,8 +88,11 @@ impl ControlError {
 
 impl IntoResponse for ControlError {
     fn into_response(self) -> Response {
-        let body =
-            Failure { success: false, error: self.message, code: self.code.to_owned() };
+        let body = Failure {
+            success: false,
+            error: self.message,
+            code: self.code.to_owned(),
+        };
         (self.status, Json(body)).into_response()
     }
 }
@@ -118,12 +132,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 "not_json",
                 "the body must be JSON, with the header `content-type: application/json`",
             )),
-            Err(JsonRejection::JsonSyntaxError(error)) => {
-                Err(ControlError::new(StatusCode::BAD_REQUEST, "not_json", cause(&error)))
-            }
-            Err(error @ JsonRejection::BytesRejection(_)) => {
-                Err(ControlError::new(error.status(), "unreadable", error.body_text()))
-            }
+            Err(JsonRejection::JsonSyntaxError(error)) => Err(ControlError::new(
+                StatusCode::BAD_REQUEST,
+                "not_json",
+                cause(&error),
+            )),
+            Err(error @ JsonRejection::BytesRejection(_)) => Err(ControlError::new(
+                error.status(),
+                "unreadable",
+                error.body_text(),
+            )),
             Err(error) => Err(ControlError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid",
@@ -142,9 +160,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(params)| Self(params)).map_err(|error: QueryRejection| {
-            ControlError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", cause(&error))
-        })
+        query
+            .map(|Query(params)| Self(params))
+            .map_err(|error: QueryRejection| {
+                ControlError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", cause(&error))
+            })
     }
 }
 
@@ -157,9 +177,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Place<T
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let path = Path::<T>::from_request_parts(parts, state).await;
-        path.map(|Path(place)| Self(place)).map_err(|error: PathRejection| {
-            ControlError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", cause(&error))
-        })
+        path.map(|Path(place)| Self(place))
+            .map_err(|error: PathRejection| {
+                ControlError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", cause(&error))
+            })
     }
 }
 
@@ -170,7 +191,11 @@ pub(super) async fn no_such_path(request: Request) -> ControlError {
 }
 
 pub(super) async fn wrong_method(request: Request) -> ControlError {
-    let text = format!("{} does not take {}", request.uri().path(), request.method());
+    let text = format!(
+        "{} does not take {}",
+        request.uri().path(),
+        request.method()
+    );
     ControlError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", text)
 }
 
@@ -179,7 +204,9 @@ fn cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         // serde_json's error below the path-aware one has no path.
-        if inner.to_string().ends_with(&source.to_string()) && inner.to_string() != source.to_string() {
+        if inner.to_string().ends_with(&source.to_string())
+            && inner.to_string() != source.to_string()
+        {
             return inner.to_string();
         }
         inner = source;

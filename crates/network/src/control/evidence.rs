@@ -44,7 +44,10 @@ pub(super) async fn transcript(
 ) -> Result<Response, ControlError> {
     let limit = params.limit.unwrap_or(ENTRIES_MAX);
     if !(1..=ENTRIES_MAX).contains(&limit) {
-        return Err(ControlError::invalid("limit", format!("must lie between 1 and {ENTRIES_MAX}")));
+        return Err(ControlError::invalid(
+            "limit",
+            format!("must lie between 1 and {ENTRIES_MAX}"),
+        ));
     }
     let read = || {
         network.with_world(|world, _, _| {
@@ -53,8 +56,9 @@ pub(super) async fn transcript(
             (!lines.is_empty()).then(|| (lines, transcript.last_seq()))
         })
     };
-    let (lines, last) =
-        wait::until(&network, params.wait_ms, read).await?.unwrap_or((String::new(), params.after));
+    let (lines, last) = wait::until(&network, params.wait_ms, read)
+        .await?
+        .unwrap_or((String::new(), params.after));
     let headers = [
         (CONTENT_TYPE.as_str(), "application/x-ndjson".to_owned()),
         ("x-last-seq", last.to_string()),

@@ -1,8 +1,8 @@
 //! Rules by which stanzas and logins go wrong.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::Json;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -82,7 +82,10 @@ pub(super) async fn enter_code(
     let account = find(&network, &phone)?;
     let code: String = body.code.chars().filter(|c| !"- ".contains(*c)).collect();
     if code.len() != 8 || !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(ControlError::invalid("code", "must be eight letters and digits"));
+        return Err(ControlError::invalid(
+            "code",
+            "must be eight letters and digits",
+        ));
     }
     let asks = || network.with_world(|world, _, _| world.link_code(account).map(drop));
     let wait_ms = body.wait_ms.unwrap_or(CODE_WAIT_MS);
@@ -90,7 +93,10 @@ pub(super) async fn enter_code(
         let text = format!("no companion asks {phone} for a pairing code");
         return Err(ControlError::conflict("nobody_waits", text));
     }
-    let device = network.phone(&phone)?.enter_code(&code.to_uppercase()).await?;
+    let device = network
+        .phone(&phone)?
+        .enter_code(&code.to_uppercase())
+        .await?;
     done(Linked { device })
 }
 

@@ -29,11 +29,15 @@ impl Api {
     }
 
     async fn raw(&self, method: Method, path: &str, body: Option<String>) -> (StatusCode, String) {
-        let mut request = Request::builder().method(method).uri(format!("/control/v1{path}"));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/control/v1{path}"));
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }
-        let request = request.body(body.map_or_else(Body::empty, Body::from)).unwrap();
+        let request = request
+            .body(body.map_or_else(Body::empty, Body::from))
+            .unwrap();
         let response = self.0.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = to_bytes(response.into_body(), 1 << 24).await.unwrap();
@@ -41,8 +45,11 @@ impl Api {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let (status, text) = self.raw(method, path, body.map(|body| body.to_string())).await;
-        let body: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}"));
+        let (status, text) = self
+            .raw(method, path, body.map(|body| body.to_string()))
+            .await;
+        let body: Value =
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}"));
         assert_eq!(body["success"], status.is_success(), "{body}");
         (status, body)
     }
@@ -74,7 +81,10 @@ async fn the_document_describes_every_operation() {
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().unwrap() {
             operations += 1;
-            assert!(operation["summary"].is_string(), "{method} {path} says nothing");
+            assert!(
+                operation["summary"].is_string(),
+                "{method} {path} says nothing"
+            );
             assert!(operation["tags"].is_array(), "{method} {path} has no tag");
         }
     }
@@ -91,8 +101,9 @@ async fn accounts_are_created_listed_and_changed() {
     assert_eq!(account["devices"][0]["device"], 0);
     let change = json!({"restricted": true, "phone_online": false, "status": {"kind": "locked"},
         "behaviour": {"answer": {"kind": "echo"}}});
-    let (_, body) =
-        api.call(Method::PATCH, &format!("/accounts/{A}"), Some(change)).await;
+    let (_, body) = api
+        .call(Method::PATCH, &format!("/accounts/{A}"), Some(change))
+        .await;
     let account = &body["data"];
     assert_eq!(account["restricted"], true, "{body}");
     assert_eq!(account["phone_online"], false, "{body}");
@@ -104,30 +115,105 @@ async fn accounts_are_created_listed_and_changed() {
 async fn bad_input_is_refused_by_the_name_of_the_field() {
     let api = Api::with_accounts().await;
     let post = async |path: &str, body: Value| api.post(path, body).await;
-    Api::refused(&post("/accounts", json!({"phone": A})).await, 409, "taken", A);
-    Api::refused(&post("/accounts", json!({"phone": "abc"})).await, 422, "invalid", "phone");
-    Api::refused(&post("/accounts", json!({"fone": A})).await, 422, "invalid", "fone");
-    Api::refused(&post("/accounts", json!({"phone": 5})).await, 422, "invalid", "phone");
-    Api::refused(&post("/accounts/999999/read", json!({"chat": A})).await, 404, "account_not_found", "999999");
+    Api::refused(
+        &post("/accounts", json!({"phone": A})).await,
+        409,
+        "taken",
+        A,
+    );
+    Api::refused(
+        &post("/accounts", json!({"phone": "abc"})).await,
+        422,
+        "invalid",
+        "phone",
+    );
+    Api::refused(
+        &post("/accounts", json!({"fone": A})).await,
+        422,
+        "invalid",
+        "fone",
+    );
+    Api::refused(
+        &post("/accounts", json!({"phone": 5})).await,
+        422,
+        "invalid",
+        "phone",
+    );
+    Api::refused(
+        &post("/accounts/999999/read", json!({"chat": A})).await,
+        404,
+        "account_not_found",
+        "999999",
+    );
     let path = format!("/accounts/{A}");
     let send = format!("{path}/messages");
-    Api::refused(&post(&send, json!({"to": "x y", "text": "hi"})).await, 422, "invalid", "to:");
-    Api::refused(&post(&send, json!({"to": B, "text": ""})).await, 422, "invalid", "text:");
+    Api::refused(
+        &post(&send, json!({"to": "x y", "text": "hi"})).await,
+        422,
+        "invalid",
+        "to:",
+    );
+    Api::refused(
+        &post(&send, json!({"to": B, "text": ""})).await,
+        422,
+        "invalid",
+        "text:",
+    );
     let stranger = json!({"to": "6289999999999", "text": "hi"});
-    Api::refused(&post(&send, stranger).await, 404, "not_on_whatsapp", "6289999999999");
+    Api::refused(
+        &post(&send, stranger).await,
+        404,
+        "not_on_whatsapp",
+        "6289999999999",
+    );
     let scan = format!("{path}/scan");
-    Api::refused(&post(&scan, json!({"qr": "hello"})).await, 422, "invalid", "qr");
+    Api::refused(
+        &post(&scan, json!({"qr": "hello"})).await,
+        422,
+        "invalid",
+        "qr",
+    );
     let code = format!("{path}/code");
-    Api::refused(&post(&code, json!({"code": "123"})).await, 422, "invalid", "code:");
-    Api::refused(&post(&code, json!({"code": "ABCD-1234", "wait_ms": 1})).await, 409, "nobody_waits", "code");
-    let gone = api.call(Method::DELETE, &format!("{path}/devices/4"), None).await;
+    Api::refused(
+        &post(&code, json!({"code": "123"})).await,
+        422,
+        "invalid",
+        "code:",
+    );
+    Api::refused(
+        &post(&code, json!({"code": "ABCD-1234", "wait_ms": 1})).await,
+        409,
+        "nobody_waits",
+        "code",
+    );
+    let gone = api
+        .call(Method::DELETE, &format!("{path}/devices/4"), None)
+        .await;
     Api::refused(&gone, 404, "device_not_found", "4");
-    let wait = api.call(Method::GET, &format!("{path}/screen?wait_ms=99999999"), None).await;
+    let wait = api
+        .call(
+            Method::GET,
+            &format!("{path}/screen?wait_ms=99999999"),
+            None,
+        )
+        .await;
     Api::refused(&wait, 422, "invalid", "wait_ms");
-    let strange = api.call(Method::GET, &format!("{path}/screen?wat=1"), None).await;
+    let strange = api
+        .call(Method::GET, &format!("{path}/screen?wat=1"), None)
+        .await;
     Api::refused(&strange, 422, "invalid", "wat");
-    Api::refused(&api.call(Method::GET, "/nothing", None).await, 404, "no_such_path", "/nothing");
-    Api::refused(&api.call(Method::PUT, "/accounts", None).await, 405, "wrong_method", "PUT");
+    Api::refused(
+        &api.call(Method::GET, "/nothing", None).await,
+        404,
+        "no_such_path",
+        "/nothing",
+    );
+    Api::refused(
+        &api.call(Method::PUT, "/accounts", None).await,
+        405,
+        "wrong_method",
+        "PUT",
+    );
     let (status, body) = api.raw(Method::POST, "/accounts", Some("{".into())).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
 }
@@ -138,7 +224,9 @@ async fn a_screen_can_be_waited_for_and_read() {
     let screen = format!("/accounts/{B}/screen?chat={A}&contains=hello&wait_ms=30000");
     let send = async {
         let path = format!("/accounts/{A}/messages");
-        let (status, body) = api.post(&path, json!({"to": B, "text": "well hello there"})).await;
+        let (status, body) = api
+            .post(&path, json!({"to": B, "text": "well hello there"}))
+            .await;
         assert_eq!(status, StatusCode::OK, "{body}");
         body["data"]["id"].clone()
     };
@@ -146,17 +234,34 @@ async fn a_screen_can_be_waited_for_and_read() {
     assert_eq!(shown[0]["id"], id, "{shown}");
     assert_eq!(shown[0]["text"], "well hello there");
     let after = shown[0]["position"].as_u64().unwrap();
-    let none = api.get(&format!("/accounts/{B}/screen?after={after}")).await;
+    let none = api
+        .get(&format!("/accounts/{B}/screen?after={after}"))
+        .await;
     assert_eq!(none, json!([]));
-    let (_, read) = api.post(&format!("/accounts/{B}/read"), json!({"chat": A})).await;
+    let (_, read) = api
+        .post(&format!("/accounts/{B}/read"), json!({"chat": A}))
+        .await;
     assert_eq!(read["data"]["read"], 1, "{read}");
     // The transcript has it, and nothing was broken.
     let (_, lines) = api.raw(Method::GET, "/transcript", None).await;
-    let entries: Vec<Value> =
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(entries.iter().any(|entry| entry["kind"] == "shown" && entry["id"] == id), "{lines}");
+    let entries: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry["kind"] == "shown" && entry["id"] == id),
+        "{lines}"
+    );
     let last = entries.last().unwrap()["seq"].as_u64().unwrap();
-    let (_, rest) = api.raw(Method::GET, &format!("/transcript?after={}", last - 1), None).await;
+    let (_, rest) = api
+        .raw(
+            Method::GET,
+            &format!("/transcript?after={}", last - 1),
+            None,
+        )
+        .await;
     assert_eq!(rest.lines().count(), 1, "{rest}");
     let report = api.get("/check").await;
     assert_eq!(report["ok"], true, "{report}");
@@ -173,9 +278,19 @@ async fn a_screen_can_be_waited_for_and_read() {
 async fn faults_are_added_listed_and_removed() {
     let api = Api::with_accounts().await;
     let bad = json!({"match": {"direction": "from_device"}, "action": {"type": "no_ack"}});
-    Api::refused(&api.post("/faults", bad).await, 422, "invalid", "match.stanza.tag");
+    Api::refused(
+        &api.post("/faults", bad).await,
+        422,
+        "invalid",
+        "match.stanza.tag",
+    );
     let typo = json!({"match": {"direction": "sideways"}, "action": {"type": "drop"}});
-    Api::refused(&api.post("/faults", typo).await, 422, "invalid", "match.direction");
+    Api::refused(
+        &api.post("/faults", typo).await,
+        422,
+        "invalid",
+        "match.direction",
+    );
     let rule = json!({
         "name": "swallow",
         "match": {"direction": "from_device", "account": A, "device": 0, "stanza": {"tag": "message"}},
@@ -186,16 +301,30 @@ async fn faults_are_added_listed_and_removed() {
     assert_eq!(status, StatusCode::CREATED, "{body}");
     let id = body["data"]["id"].as_u64().unwrap();
     for text in ["lost", "kept"] {
-        api.post(&format!("/accounts/{A}/messages"), json!({"to": B, "text": text})).await;
+        api.post(
+            &format!("/accounts/{A}/messages"),
+            json!({"to": B, "text": text}),
+        )
+        .await;
     }
-    let shown = api.get(&format!("/accounts/{B}/screen?wait_ms=30000")).await;
+    let shown = api
+        .get(&format!("/accounts/{B}/screen?wait_ms=30000"))
+        .await;
     assert_eq!(shown[0]["text"], "kept", "{shown}");
     let list = api.get("/faults").await;
     assert_eq!(list[0]["hits"], 1, "{list}");
     assert_eq!(list[0]["last"][0]["tag"], "message", "{list}");
-    let (status, body) = api.call(Method::DELETE, &format!("/faults/{id}"), None).await;
-    assert_eq!((status, &body["data"]["hits"]), (StatusCode::OK, &json!(1)), "{body}");
-    let again = api.call(Method::DELETE, &format!("/faults/{id}"), None).await;
+    let (status, body) = api
+        .call(Method::DELETE, &format!("/faults/{id}"), None)
+        .await;
+    assert_eq!(
+        (status, &body["data"]["hits"]),
+        (StatusCode::OK, &json!(1)),
+        "{body}"
+    );
+    let again = api
+        .call(Method::DELETE, &format!("/faults/{id}"), None)
+        .await;
     Api::refused(&again, 404, "rule_not_found", &id.to_string());
 }
 
@@ -205,10 +334,23 @@ async fn tells_where_it_is_and_moves_its_clock() {
     let network = api.get("/network").await;
     assert_eq!(network["ws_url"], api.1.ws_url());
     assert_eq!(network["noise_root_public"].as_str().unwrap().len(), 64);
-    assert!(network["tls_ca_pem"].as_str().unwrap().contains("BEGIN CERTIFICATE"));
+    assert!(
+        network["tls_ca_pem"]
+            .as_str()
+            .unwrap()
+            .contains("BEGIN CERTIFICATE")
+    );
     assert_eq!(api.get("/health").await["status"], "ok");
     let before = api.get("/clock").await["now_ms"].as_i64().unwrap();
     let (_, moved) = api.post("/clock", json!({"advance_ms": 3_600_000})).await;
-    assert!(moved["data"]["now_ms"].as_i64().unwrap() >= before + 3_600_000, "{moved}");
-    Api::refused(&api.post("/clock", json!({"advance_ms": i64::MIN})).await, 422, "invalid", "advance_ms");
+    assert!(
+        moved["data"]["now_ms"].as_i64().unwrap() >= before + 3_600_000,
+        "{moved}"
+    );
+    Api::refused(
+        &api.post("/clock", json!({"advance_ms": i64::MIN})).await,
+        422,
+        "invalid",
+        "advance_ms",
+    );
 }

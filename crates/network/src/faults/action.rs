@@ -170,10 +170,19 @@ impl Action {
                     check_code("action.code", *code)?;
                 }
             }
-            Self::Failure { reason, code, expire, .. } => {
+            Self::Failure {
+                reason,
+                code,
+                expire,
+                ..
+            } => {
                 check_code("action.reason", *reason)?;
                 if *reason != 402 && (code.is_some() || expire.is_some()) {
-                    let field = if code.is_some() { "action.code" } else { "action.expire" };
+                    let field = if code.is_some() {
+                        "action.code"
+                    } else {
+                        "action.expire"
+                    };
                     return Err(FaultError::new(field, "belongs to reason 402 only"));
                 }
             }
@@ -251,7 +260,14 @@ impl Action {
         match self {
             Self::StreamError { code, detail, .. } => Some(stream_error(*code, *detail, id)),
             Self::StreamEnd => Some(Node::new("xmlstreamend")),
-            Self::Failure { reason, code, expire, location, message, url } => Some(
+            Self::Failure {
+                reason,
+                code,
+                expire,
+                location,
+                message,
+                url,
+            } => Some(
                 Node::new("failure")
                     .attr("reason", *reason)
                     .attr_opt("location", location.clone())
@@ -286,7 +302,11 @@ impl Action {
                     .attr("t", now.div_euclid(1_000))
                     .attr("error", *code),
             ),
-            Self::IqError { code, text, backoff } => Some(
+            Self::IqError {
+                code,
+                text,
+                backoff,
+            } => Some(
                 Node::new("iq")
                     .attr_opt("from", request.value("to").cloned())
                     .attr_opt("id", request.value("id").cloned())
@@ -318,7 +338,11 @@ impl Action {
 
 impl NodeSpec {
     fn check(&self, field: &'static str) -> Result<(), FaultError> {
-        let contents = [self.children.is_some(), self.text.is_some(), self.base64.is_some()];
+        let contents = [
+            self.children.is_some(),
+            self.text.is_some(),
+            self.base64.is_some(),
+        ];
         if contents.into_iter().filter(|given| *given).count() > 1 {
             let reason = format!(
                 "`{}`: give one of `children`, `text` and `base64` at most",
@@ -332,9 +356,15 @@ impl NodeSpec {
         if let Some(text) = &self.base64
             && STANDARD.decode(text).is_err()
         {
-            return Err(FaultError::new(field, format!("`{}`: not base64", self.tag)));
+            return Err(FaultError::new(
+                field,
+                format!("`{}`: not base64", self.tag),
+            ));
         }
-        self.children.iter().flatten().try_for_each(|child| child.check(field))
+        self.children
+            .iter()
+            .flatten()
+            .try_for_each(|child| child.check(field))
     }
 
     /// This stanza, with what it leaves open taken from another.
@@ -380,7 +410,9 @@ fn stream_error(code: Option<u16>, detail: Option<StreamErrorDetail>, id: Option
         Some(StreamErrorDetail::ConflictDeviceRemoved) => node.child(conflict("device_removed")),
         Some(StreamErrorDetail::XmlNotWellFormed) => node.child(Node::new("xml-not-well-formed")),
         Some(StreamErrorDetail::Ack) => node.child(
-            Node::new("ack").attr("class", "message").attr_opt("id", id.map(str::to_owned)),
+            Node::new("ack")
+                .attr("class", "message")
+                .attr_opt("id", id.map(str::to_owned)),
         ),
     }
 }
@@ -404,7 +436,10 @@ fn check_code(field: &'static str, code: u16) -> Result<(), FaultError> {
     if (400..=599).contains(&code) {
         return Ok(());
     }
-    Err(FaultError::new(field, format!("{code} is no error code; they lie between 400 and 599")))
+    Err(FaultError::new(
+        field,
+        format!("{code} is no error code; they lie between 400 and 599"),
+    ))
 }
 
 fn list(places: &[Direction]) -> String {

@@ -32,14 +32,30 @@ pub struct Released {
 impl Held {
     /// Keeps a stanza until this time.
     pub fn delay(&mut self, until: Millis, conn: ConnId, direction: Direction, node: Node) {
-        let released = Released { conn, direction, node };
-        self.stanzas.push(Kept { until, overtake: false, released });
+        let released = Released {
+            conn,
+            direction,
+            node,
+        };
+        self.stanzas.push(Kept {
+            until,
+            overtake: false,
+            released,
+        });
     }
 
     /// Keeps a stanza until another one has gone out on its connection, at most until this time.
     pub fn overtake(&mut self, until: Millis, conn: ConnId, node: Node) {
-        let released = Released { conn, direction: Direction::ToDevice, node };
-        self.stanzas.push(Kept { until, overtake: true, released });
+        let released = Released {
+            conn,
+            direction: Direction::ToDevice,
+            node,
+        };
+        self.stanzas.push(Kept {
+            until,
+            overtake: true,
+            released,
+        });
     }
 
     /// What waited for another stanza to go out on this connection. To be asked after it went.
@@ -70,6 +86,9 @@ impl Held {
         if self.stanzas.is_empty() {
             return Vec::new();
         }
-        self.stanzas.extract_if(.., |kept| wanted(kept)).map(|kept| kept.released).collect()
+        self.stanzas
+            .extract_if(.., |kept| wanted(kept))
+            .map(|kept| kept.released)
+            .collect()
     }
 }

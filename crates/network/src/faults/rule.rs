@@ -112,14 +112,22 @@ pub struct FaultError {
 
 impl FaultError {
     pub(crate) fn new(field: &'static str, reason: impl Into<String>) -> Self {
-        Self { field, reason: reason.into() }
+        Self {
+            field,
+            reason: reason.into(),
+        }
     }
 }
 
 impl FaultRule {
     /// A rule that always fires for what it matches.
     pub fn new(matches: Match, action: Action) -> Self {
-        Self { name: None, matches, when: When::default(), action }
+        Self {
+            name: None,
+            matches,
+            when: When::default(),
+            action,
+        }
     }
 
     /// Sets when it fires.
@@ -132,7 +140,10 @@ impl FaultRule {
     /// Makes it fire for the first match only.
     #[must_use]
     pub fn once(self) -> Self {
-        self.when(When { once: true, ..When::default() })
+        self.when(When {
+            once: true,
+            ..When::default()
+        })
     }
 
     /// The rule in its normal form, or what is wrong with it.
@@ -164,7 +175,12 @@ impl Match {
     }
 
     fn of(direction: Direction, stanza: StanzaMatch) -> Self {
-        Self { direction, account: None, device: None, stanza }
+        Self {
+            direction,
+            account: None,
+            device: None,
+            stanza,
+        }
     }
 
     /// Narrows it to one account.
@@ -191,7 +207,9 @@ impl Match {
     fn check(&self) -> Result<(), FaultError> {
         if let Some(account) = &self.account {
             let digits = account.chars().filter(char::is_ascii_digit).count();
-            let strange = account.chars().any(|c| !c.is_ascii_digit() && !"+ -()".contains(c));
+            let strange = account
+                .chars()
+                .any(|c| !c.is_ascii_digit() && !"+ -()".contains(c));
             if strange || !(5..=17).contains(&digits) {
                 let reason = format!("`{account}` is not a phone number");
                 return Err(FaultError::new("match.account", reason));
@@ -202,7 +220,10 @@ impl Match {
             return Err(FaultError::new("match.stanza", reason));
         }
         if self.direction == Direction::Connect && self.device == Some(0) {
-            return Err(FaultError::new("match.device", "phones do not log in, only devices from 1"));
+            return Err(FaultError::new(
+                "match.device",
+                "phones do not log in, only devices from 1",
+            ));
         }
         self.stanza.check()
     }
@@ -214,7 +235,10 @@ impl Match {
         };
         self.direction == direction
             && device
-            && self.account.as_ref().is_none_or(|account| *account == who.phone)
+            && self
+                .account
+                .as_ref()
+                .is_none_or(|account| *account == who.phone)
             && node.is_none_or(|node| self.stanza.covers(node))
     }
 }
@@ -222,7 +246,10 @@ impl Match {
 impl StanzaMatch {
     /// Stanzas with this tag.
     pub fn tag(tag: &str) -> Self {
-        Self { tag: Some(tag.to_owned()), ..Self::default() }
+        Self {
+            tag: Some(tag.to_owned()),
+            ..Self::default()
+        }
     }
 
     /// Requests by namespace and first child.
@@ -251,7 +278,10 @@ impl StanzaMatch {
         ];
         for (field, value) in named {
             if value.as_ref().is_some_and(String::is_empty) {
-                return Err(FaultError::new(field, "is empty; leave it out to match anything"));
+                return Err(FaultError::new(
+                    field,
+                    "is empty; leave it out to match anything",
+                ));
             }
         }
         Ok(())
@@ -259,15 +289,21 @@ impl StanzaMatch {
 
     fn covers(&self, node: &Node) -> bool {
         let attr = |key: &str, wanted: &Option<String>| {
-            wanted.as_ref().is_none_or(|wanted| node.get(key).is_some_and(|has| has == *wanted))
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| node.get(key).is_some_and(|has| has == *wanted))
         };
         self.tag.as_ref().is_none_or(|tag| node.is(tag))
             && attr("type", &self.kind)
             && attr("class", &self.class)
             && attr("xmlns", &self.xmlns)
-            && self.child.as_ref().is_none_or(|child| node.find(child).is_some())
+            && self
+                .child
+                .as_ref()
+                .is_none_or(|child| node.find(child).is_some())
             && self.id_prefix.as_ref().is_none_or(|prefix| {
-                node.get("id").is_some_and(|id| id.starts_with(prefix.as_str()))
+                node.get("id")
+                    .is_some_and(|id| id.starts_with(prefix.as_str()))
             })
             && self
                 .attrs
@@ -282,16 +318,28 @@ impl When {
             return Err(FaultError::new("when.nth", "counts from 1"));
         }
         if self.times == Some(0) {
-            return Err(FaultError::new("when.times", "0 would never fire; remove the rule instead"));
+            return Err(FaultError::new(
+                "when.times",
+                "0 would never fire; remove the rule instead",
+            ));
         }
         if self.probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
-            return Err(FaultError::new("when.probability", "must lie between 0 and 1"));
+            return Err(FaultError::new(
+                "when.probability",
+                "must lie between 0 and 1",
+            ));
         }
         if self.once && self.times.is_some_and(|times| times != 1) {
-            return Err(FaultError::new("when.once", "contradicts `times`; give one of them"));
+            return Err(FaultError::new(
+                "when.once",
+                "contradicts `times`; give one of them",
+            ));
         }
         if self.sticky && self.once {
-            return Err(FaultError::new("when.sticky", "contradicts `once`; give one of them"));
+            return Err(FaultError::new(
+                "when.sticky",
+                "contradicts `once`; give one of them",
+            ));
         }
         if self.sticky && self.nth.is_none() && self.probability.is_none() {
             let reason = "needs `nth` or `probability`, which choose where it begins";

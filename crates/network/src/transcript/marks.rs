@@ -73,12 +73,20 @@ impl StanzaEntry {
         let attr = |key: &str| node.get(key).map(std::borrow::Cow::into_owned);
         let more_ids = node
             .find("list")
-            .map(|list| list.all("item").filter_map(|item| item.get("id")).map(Into::into))
+            .map(|list| {
+                list.all("item")
+                    .filter_map(|item| item.get("id"))
+                    .map(Into::into)
+            })
             .map(Iterator::collect)
             .unwrap_or_default();
         let mut ciphers = Vec::new();
         if node.is("message") {
-            let to = attr(if direction == Direction::FromDevice { "to" } else { "from" });
+            let to = attr(if direction == Direction::FromDevice {
+                "to"
+            } else {
+                "from"
+            });
             collect_ciphers(node, to.as_deref().unwrap_or_default(), &mut ciphers);
         }
         Self {
@@ -134,26 +142,46 @@ fn mark(enc: &Node, to: &str) -> Option<CipherMark> {
     let (chain, counter) = match type_.as_str() {
         "msg" => ratchet(bytes.get(1..bytes.len().checked_sub(8)?)?)?,
         "pkmsg" => {
-            let Field::Bytes(inner) = field(bytes.get(1..)?, 4)? else { return None };
+            let Field::Bytes(inner) = field(bytes.get(1..)?, 4)? else {
+                return None;
+            };
             ratchet(inner.get(1..inner.len().checked_sub(8)?)?)?
         }
         "skmsg" => {
             let body = bytes.get(1..bytes.len().checked_sub(64)?)?;
-            let Field::Number(key) = field(body, 1)? else { return None };
-            let Field::Number(at) = field(body, 2).unwrap_or(Field::Number(0)) else { return None };
+            let Field::Number(key) = field(body, 1)? else {
+                return None;
+            };
+            let Field::Number(at) = field(body, 2).unwrap_or(Field::Number(0)) else {
+                return None;
+            };
             (format!("sender-key-{key}"), u32::try_from(at).ok()?)
         }
         _ => return None,
     };
-    let to = if type_ == "skmsg" { String::new() } else { to.to_owned() };
+    let to = if type_ == "skmsg" {
+        String::new()
+    } else {
+        to.to_owned()
+    };
     let digest = hex::encode(&Sha256::digest(&bytes)[..12]);
-    Some(CipherMark { to, type_, chain, counter, digest })
+    Some(CipherMark {
+        to,
+        type_,
+        chain,
+        counter,
+        digest,
+    })
 }
 
 /// The ratchet key and the counter of a Signal message's body.
 fn ratchet(body: &[u8]) -> Option<(String, u32)> {
-    let Field::Bytes(key) = field(body, 1)? else { return None };
-    let Field::Number(counter) = field(body, 2).unwrap_or(Field::Number(0)) else { return None };
+    let Field::Bytes(key) = field(body, 1)? else {
+        return None;
+    };
+    let Field::Number(counter) = field(body, 2).unwrap_or(Field::Number(0)) else {
+        return None;
+    };
     Some((hex::encode(key.get(..16)?), u32::try_from(counter).ok()?))
 }
 
@@ -204,7 +232,11 @@ fn print(node: &Node) -> String {
             let room = XML_LIMIT.saturating_sub(self.0.len());
             let cut = text.floor_char_boundary(room.min(text.len()));
             self.0.push_str(&text[..cut]);
-            if cut < text.len() { Err(fmt::Error) } else { Ok(()) }
+            if cut < text.len() {
+                Err(fmt::Error)
+            } else {
+                Ok(())
+            }
         }
     }
     let mut limited = Limited(String::new());

@@ -11,19 +11,31 @@ fn who() -> Party {
 }
 
 fn note(text: &str) -> Note {
-    Note::ProtocolError { phone: "1".into(), device: 1, text: text.into() }
+    Note::ProtocolError {
+        phone: "1".into(),
+        device: 1,
+        text: text.into(),
+    }
 }
 
 #[test]
 fn the_ring_forgets_its_oldest_and_knows_it() {
-    let mut transcript = Transcript::new(TranscriptOptions { capacity: 3, ..Default::default() });
+    let mut transcript = Transcript::new(TranscriptOptions {
+        capacity: 3,
+        ..Default::default()
+    });
     for n in 0..3 {
         transcript.note(n, note("x"));
     }
     assert!(transcript.is_complete());
     transcript.note(3, note("x"));
     assert!(!transcript.is_complete());
-    let seqs = |after| transcript.entries(after).map(|entry| entry.seq).collect::<Vec<_>>();
+    let seqs = |after| {
+        transcript
+            .entries(after)
+            .map(|entry| entry.seq)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(seqs(0), [2, 3, 4]);
     assert_eq!(seqs(3), [4]);
     assert_eq!(transcript.last_seq(), 4);
@@ -32,14 +44,17 @@ fn the_ring_forgets_its_oldest_and_knows_it() {
 #[test]
 fn a_line_can_be_read_back() {
     let mut transcript = Transcript::default();
-    let node = Node::new("receipt").attr("id", "A").attr("to", Jid::pn("62812", 1)).child(
-        Node::new("list").child(Node::new("item").attr("id", "B")),
-    );
+    let node = Node::new("receipt")
+        .attr("id", "A")
+        .attr("to", Jid::pn("62812", 1))
+        .child(Node::new("list").child(Node::new("item").attr("id", "B")));
     transcript.record(9, Direction::FromDevice, &who(), &node);
     let lines = transcript.json_lines(0, 10);
     let entry: Entry = serde_json::from_str(lines.trim_end()).unwrap();
     assert_eq!(Some(&entry), transcript.entries(0).next());
-    let Note::Stanza(stanza) = entry.note else { panic!("{lines}") };
+    let Note::Stanza(stanza) = entry.note else {
+        panic!("{lines}")
+    };
     assert_eq!(stanza.ids().collect::<Vec<_>>(), ["A", "B"]);
     assert_eq!(stanza.to.as_deref(), Some("62812:1@s.whatsapp.net"));
     assert_eq!((entry.at, stanza.conn), (9, Some(5)));
@@ -51,7 +66,11 @@ fn long_stanzas_are_cut() {
     let keys = (0..900_u32).map(|n| Node::new("key").attr("n", n));
     let node = Node::new("iq").child(Node::new("list").children(keys));
     transcript.record(0, Direction::FromDevice, &who(), &node);
-    let Some(Entry { note: Note::Stanza(stanza), .. }) = transcript.entries(0).next() else {
+    let Some(Entry {
+        note: Note::Stanza(stanza),
+        ..
+    }) = transcript.entries(0).next()
+    else {
         panic!("no stanza")
     };
     let xml = stanza.xml.as_deref().unwrap();
@@ -80,19 +99,29 @@ fn reads_the_place_in_the_ratchet() {
     let enc = |kind: &'static str, bytes: &[u8]| {
         Node::new("enc").attr("type", kind).bytes(bytes.to_vec())
     };
-    let to = |device, child| Node::new("to").attr("jid", Jid::pn("62812", device)).child(child);
-    let node = Node::new("message").attr("id", "M").attr("to", Jid::pn("62812", 0)).child(
-        Node::new("participants")
-            .child(to(0, enc("msg", &signal)))
-            .child(to(1, enc("pkmsg", &first)))
-            .child(to(2, enc("msg", &[1, 2, 3]))),
-    );
+    let to = |device, child| {
+        Node::new("to")
+            .attr("jid", Jid::pn("62812", device))
+            .child(child)
+    };
+    let node = Node::new("message")
+        .attr("id", "M")
+        .attr("to", Jid::pn("62812", 0))
+        .child(
+            Node::new("participants")
+                .child(to(0, enc("msg", &signal)))
+                .child(to(1, enc("pkmsg", &first)))
+                .child(to(2, enc("msg", &[1, 2, 3]))),
+        );
     let entry = StanzaEntry::of(Direction::FromDevice, &who(), &node, false);
     assert_eq!(entry.ciphers.len(), 2);
     assert_eq!(entry.ciphers[0].to, "62812@s.whatsapp.net");
     assert_eq!(entry.ciphers[1].to, "62812:1@s.whatsapp.net");
     for mark in &entry.ciphers {
-        assert_eq!((mark.chain.as_str(), mark.counter), ("07".repeat(16).as_str(), 300));
+        assert_eq!(
+            (mark.chain.as_str(), mark.counter),
+            ("07".repeat(16).as_str(), 300)
+        );
     }
     assert_ne!(entry.ciphers[0].digest, entry.ciphers[1].digest);
 }
@@ -115,5 +144,8 @@ fn a_broken_file_stops_the_writer_not_the_network() {
     transcript.note(0, note("a"));
     transcript.note(0, note("b"));
     assert_eq!(transcript.write_error(), Some("disk full"));
-    assert_eq!((*tries.lock().unwrap(), transcript.entries(0).count()), (1, 2));
+    assert_eq!(
+        (*tries.lock().unwrap(), transcript.entries(0).count()),
+        (1, 2)
+    );
 }

@@ -1,5 +1,6 @@
 // Baileys 6: dictionary 2, always the XX handshake, no check of the certificate's signature.
 
+import './signatures.mjs';
 import module from 'baileys6';
 
 export default {

@@ -1,5 +1,6 @@
 // Baileys 7: dictionary 3, LIDs, and a certificate chain that is verified up to a root.
 
+import './signatures.mjs';
 import makeWASocket, { Browsers, WA_CERT_DETAILS, initAuthCreds } from 'baileys7';
 
 export default {

@@ -57,7 +57,8 @@ const keys = {
 };
 
 function textOf(message) {
-  return message?.conversation ?? message?.extendedTextMessage?.text ?? null;
+  // What is absent reads as an empty string from a protobuf object.
+  return message?.conversation || message?.extendedTextMessage?.text || null;
 }
 
 function onMessage(type, message) {
@@ -71,6 +72,10 @@ function onMessage(type, message) {
     text: textOf(message.message),
     stub: message.messageStubParameters?.[0] ?? null,
   });
+  // Updates that came while events were held back are part of the message already.
+  if (key.fromMe && message.status != null) {
+    tell('status', { id: key.id, status: message.status, from_me: true });
+  }
 }
 
 function onConnection(update) {

@@ -20,7 +20,7 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// Which client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generation {
+pub(crate) enum Generation {
     Six,
     Seven,
 }
@@ -35,7 +35,7 @@ impl Generation {
 }
 
 /// A Baileys client in a Node process of its own, which ends with this value.
-pub struct Driver {
+pub(crate) struct Driver {
     generation: Generation,
     _child: Child,
     stdin: ChildStdin,
@@ -59,7 +59,7 @@ struct State {
 
 impl Driver {
     /// Starts the process; installs the packages where they are missing.
-    pub async fn start(generation: Generation) -> Self {
+    pub(crate) async fn start(generation: Generation) -> Self {
         tokio::task::spawn_blocking(install_packages).await.unwrap();
         let mut child = Command::new("node")
             .arg("driver.mjs")
@@ -73,24 +73,46 @@ impl Driver {
             .unwrap_or_else(|error| panic!("cannot start Node ({error}); it must be installed"));
         let shared = Arc::new(Shared::default());
         let tracker = TaskTracker::new();
-        tracker.spawn(read_lines(child.stdout.take().unwrap(), Arc::clone(&shared), State::line));
-        tracker.spawn(read_lines(child.stderr.take().unwrap(), Arc::clone(&shared), State::log));
+        tracker.spawn(read_lines(
+            child.stdout.take().unwrap(),
+            Arc::clone(&shared),
+            State::line,
+        ));
+        tracker.spawn(read_lines(
+            child.stderr.take().unwrap(),
+            Arc::clone(&shared),
+            State::log,
+        ));
         let stdin = child.stdin.take().unwrap();
-        let driver = Self { generation, _child: child, stdin, shared, next: 1 };
+        let driver = Self {
+            generation,
+            _child: child,
+            stdin,
+            shared,
+            next: 1,
+        };
         driver.wait("ready", |event| is(event, "ready")).await;
         driver
     }
 
     /// Gives a command and waits for its answer.
-    pub async fn ask(&mut self, what: &str, fields: Value) -> Result<Value, String> {
+    pub(crate) async fn ask(&mut self, what: &str, fields: Value) -> Result<Value, String> {
         let number = self.next;
         self.next += 1;
         let mut command = fields;
         command["n"] = json!(number);
         command["do"] = json!(what);
         let (sender, receiver) = oneshot::channel();
-        self.shared.state.lock().unwrap().answers.insert(number, sender);
-        self.stdin.write_all(format!("{command}\n").as_bytes()).await.unwrap();
+        self.shared
+            .state
+            .lock()
+            .unwrap()
+            .answers
+            .insert(number, sender);
+        self.stdin
+            .write_all(format!("{command}\n").as_bytes())
+            .await
+            .unwrap();
         let Ok(answer) = timeout(BOUND, receiver).await else {
             panic!("no answer to {command}\n{}", self.story())
         };
@@ -102,7 +124,7 @@ impl Driver {
     }
 
     /// Gives a command that must succeed.
-    pub async fn must(&mut self, what: &str, fields: Value) -> Value {
+    pub(crate) async fn must(&mut self, what: &str, fields: Value) -> Value {
         match self.ask(what, fields).await {
             Ok(answer) => answer,
             Err(error) => panic!("{what}: {error}\n{}", self.story()),
@@ -110,17 +132,17 @@ impl Driver {
     }
 
     /// How many events came so far; to be given to [`wait_after`](Self::wait_after).
-    pub fn mark(&self) -> usize {
+    pub(crate) fn mark(&self) -> usize {
         self.shared.state.lock().unwrap().events.len()
     }
 
     /// Waits for an event, among those that came already too.
-    pub async fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.wait_after(0, what, wanted).await
     }
 
     /// Waits for an event that came after a mark.
-    pub async fn wait_after(
+    pub(crate) async fn wait_after(
         &self,
         mark: usize,
         what: &str,
@@ -149,12 +171,13 @@ impl Driver {
     }
 
     /// Waits for a text with this content and answers the event.
-    pub async fn text(&self, text: &str) -> Value {
-        self.wait(text, |event| is(event, "message") && event["text"] == text).await
+    pub(crate) async fn text(&self, text: &str) -> Value {
+        self.wait(text, |event| is(event, "message") && event["text"] == text)
+            .await
     }
 
     /// Waits until a sent message has at least this status: 2 server, 3 delivered, 4 read.
-    pub async fn status(&self, id: &str, status: u64) {
+    pub(crate) async fn status(&self, id: &str, status: u64) {
         let what = format!("status {status} of {id}");
         self.wait(&what, |event| {
             is(event, "status")
@@ -165,13 +188,18 @@ impl Driver {
     }
 
     /// The events that came, of one kind.
-    pub fn events(&self, kind: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
         let state = self.shared.state.lock().unwrap();
-        state.events.iter().filter(|event| is(event, kind)).cloned().collect()
+        state
+            .events
+            .iter()
+            .filter(|event| is(event, kind))
+            .cloned()
+            .collect()
     }
 
     /// What the client did, for a failing test.
-    pub fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let state = self.shared.state.lock().unwrap();
         let events: Vec<_> = state.events.iter().map(Value::to_string).collect();
         let log = &state.log[state.log.len().saturating_sub(40)..];
@@ -207,7 +235,7 @@ impl State {
 }
 
 /// Whether an event is of this kind.
-pub fn is(event: &Value, kind: &str) -> bool {
+pub(crate) fn is(event: &Value, kind: &str) -> bool {
     event["event"] == kind
 }
 
