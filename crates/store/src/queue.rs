@@ -24,8 +24,9 @@ use crate::messages::{Counts, Message, Owner, Priority, Tracked, tracked, write_
 /// A message taken for one attempt.
 ///
 /// Only [`claim`] makes one; [`retry`] and [`fail`] use it up. When the server acknowledged the message,
-/// [`crate::messages::apply`] finishes it and the claim is just dropped.
-#[derive(Debug, PartialEq, Eq)]
+/// [`crate::messages::apply`] finishes it and the claim is just dropped. A copy is for one purpose only:
+/// to repeat a transaction that the database lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
     pub message: MessageId,
     pub wa_id: WaMessageId,

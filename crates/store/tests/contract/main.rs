@@ -1,0 +1,25 @@
+//! The contract of the store: every function on SQLite and on PostgreSQL, from one text.
+//!
+//! `contract!(name)` makes `sqlite::name` and `postgres::name`. The latter needs a server, whose URL is
+//! in `WAGATE_TEST_POSTGRES_URL`; each test gets a schema of its own there.
+
+#[macro_use]
+mod support;
+
+mod accept;
+mod api_keys;
+mod bus;
+mod commit;
+mod device_state;
+mod faults;
+mod inbound;
+mod leases;
+mod migrations;
+mod outbox;
+mod plans;
+mod queue;
+mod queue_races;
+mod sessions;
+mod states;
+mod tenancy;
+mod workers;
