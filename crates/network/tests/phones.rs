@@ -1,5 +1,6 @@
 //! Phones through the Rust API of a running network: they talk with each other through the world, with
 //! no client between. Each test ends with the checkers' judgement over the transcript.
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helper fails the test")]
 
 use std::time::Duration;
 

@@ -23,8 +23,8 @@ impl Phone {
     pub fn greet(&mut self, now: Millis, device: u16, port: &mut dyn PhonePort) {
         let share = self.key_share(now, &[KEY_ID.to_vec()]);
         let outcome = self
-            .send_peer(device, share, port)
-            .and_then(|()| self.send_peer(device, history_notification(), port));
+            .send_peer(device, &share, port)
+            .and_then(|()| self.send_peer(device, &history_notification(), port));
         let account = self.me.account;
         match outcome {
             Ok(()) => port.event(PhoneEvent::Greeted { account, device }),
@@ -41,7 +41,7 @@ impl Phone {
         port: &mut dyn PhonePort,
     ) {
         let share = self.key_share(now, wanted);
-        if let Err(error) = self.send_peer(device, share, port) {
+        if let Err(error) = self.send_peer(device, &share, port) {
             tracing::error!(%error, device, "a phone cannot share its app-state key");
         }
     }
@@ -89,14 +89,14 @@ impl Phone {
     fn send_peer(
         &mut self,
         device: u16,
-        message: wa::Message,
+        message: &wa::Message,
         port: &mut dyn PhonePort,
     ) -> Result<(), PhoneError> {
         let id = self.message_id(false);
         let to = self.me.pn.with_device(device);
         let target = ((self.me.account, device), to.clone());
-        let bytes = waproto::codec::message_to_vec(&message);
-        let sealed = self.seal(&target, &message, port)?.ok_or_else(|| {
+        let bytes = waproto::codec::message_to_vec(message);
+        let sealed = self.seal(&target, message, port)?.ok_or_else(|| {
             PhoneError::Signal(format!("the server has no keys of companion {device}"))
         })?;
         self.sent.remember_peer(&id, bytes);
@@ -126,7 +126,7 @@ fn history_notification() -> wa::Message {
             sync_type: Some(SyncType::NON_BLOCKING_DATA),
             chunk_order: Some(1),
             progress: Some(100),
-            initial_hist_bootstrap_inline_payload: deflate(&raw).map(Into::into),
+            initial_hist_bootstrap_inline_payload: deflate(&raw),
             ..Default::default()
         }),
         ..Default::default()

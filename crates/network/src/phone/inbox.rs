@@ -90,7 +90,7 @@ impl Phone {
         let author = peer.pn.bare().to_string();
         let chat = match (&recipient, from_me) {
             _ if !wire_from.is_user() => wire_from.to_string(),
-            (Some(chat), true) => self.chat_name(chat, port),
+            (Some(chat), true) => Self::chat_name(chat, port),
             _ => author.clone(),
         };
         Some(Envelope {
@@ -187,7 +187,7 @@ impl Phone {
                 .as_deref()
                 .and_then(|jid| jid.parse().ok())
             {
-                envelope.chat = self.chat_name(&chat, port);
+                envelope.chat = Self::chat_name(&chat, port);
             }
             let Some(inner) = sent.message.as_option() else {
                 return;

@@ -136,7 +136,7 @@ impl Phone {
             Job::Play { chat, from, id } => self.confirm(&chat, &from, &[id], "played", port),
             Job::Answer { to, text } => {
                 let id = self.message_id(true);
-                if let Err(error) = self.send_as(now, id, &to, &Outgoing::Text { text }, port) {
+                if let Err(error) = self.send_as(now, &id, &to, &Outgoing::Text { text }, port) {
                     tracing::warn!(%error, "a phone cannot answer");
                 }
             }

@@ -110,7 +110,7 @@ impl Phone {
         port: &mut dyn PhonePort,
     ) -> Result<String, PhoneError> {
         let id = self.message_id(false);
-        self.send_as(now, id.clone(), to, what, port)?;
+        self.send_as(now, &id, to, what, port)?;
         Ok(id)
     }
 
@@ -154,20 +154,20 @@ impl Phone {
     pub(super) fn send_as(
         &mut self,
         now: Millis,
-        id: String,
+        id: &str,
         to: &Jid,
         what: &Outgoing,
         port: &mut dyn PhonePort,
     ) -> Result<(), PhoneError> {
         let (chat, wire, node, message) = if to.is_group() {
-            self.compose_group(now, &id, to, what, port)?
+            self.compose_group(now, id, to, what, port)?
         } else {
-            self.compose_direct(now, &id, to, what, port)?
+            self.compose_direct(now, id, to, what, port)?
         };
         let StanzaKind { kind, edit } = what.stanza_kind();
         let bytes = waproto::codec::message_to_vec(&message).into();
         self.sent.remember(
-            &id,
+            id,
             SentMessage {
                 chat: Some(wire),
                 message: bytes,
@@ -175,7 +175,7 @@ impl Phone {
                 edit,
             },
         );
-        self.show_own(now, &id, &chat, what, port);
+        self.show_own(now, id, &chat, what, port);
         port.send(node);
         Ok(())
     }

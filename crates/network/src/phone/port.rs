@@ -35,7 +35,7 @@ pub struct Prekey {
 pub struct SignedPrekey {
     pub id: u32,
     pub public: [u8; 32],
-    /// XEdDSA by the identity over `05 ‖ public`.
+    /// `XEdDSA` by the identity over `05 ‖ public`.
     pub signature: [u8; 64],
 }
 

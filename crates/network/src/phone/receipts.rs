@@ -1,5 +1,7 @@
 //! Confirmations, both ways: what the phone confirms, and what comes back for its own messages.
 
+use std::borrow::Cow;
+
 use super::port::{PhoneEvent, PhonePort, PhoneReceipt};
 use super::{Phone, PhoneError};
 use crate::jid::Jid;
@@ -9,7 +11,7 @@ use crate::world::Millis;
 impl Phone {
     /// Reads messages of a chat: those named, or all that were not read. Answers how many.
     pub fn read(&mut self, chat: &Jid, ids: &[String], port: &mut dyn PhonePort) -> usize {
-        let chat = self.chat_name(chat, port);
+        let chat = Self::chat_name(chat, port);
         let mut by_author: Vec<(String, Vec<String>)> = Vec::new();
         for message in self.screen.messages(Some(&chat), 0) {
             let wanted = if ids.is_empty() {
@@ -93,14 +95,14 @@ impl Phone {
         let receiver = node.jid("participant").unwrap_or_else(|| from.clone());
         let kind = node
             .get("type")
-            .map_or_else(|| "delivered".to_owned(), |kind| kind.into_owned());
+            .map_or_else(|| "delivered".to_owned(), Cow::into_owned);
         if kind == "retry" {
             self.on_retry(node, &receiver, port);
         }
         let items = node.find("list").into_iter().flat_map(Node::nodes);
         let ids: Vec<String> = std::iter::once(node)
             .chain(items)
-            .filter_map(|item| item.get("id").map(|id| id.into_owned()))
+            .filter_map(|item| item.get("id").map(Cow::into_owned))
             .collect();
         let status = match kind.as_str() {
             "delivered" | "inactive" => Some("delivered"),
@@ -137,7 +139,7 @@ impl Phone {
         if node.get("class").as_deref() != Some("message") {
             return;
         }
-        let Some(id) = node.get("id").map(|id| id.into_owned()) else {
+        let Some(id) = node.get("id").map(Cow::into_owned) else {
             return;
         };
         let error = node
@@ -161,7 +163,7 @@ impl Phone {
             Some("audio") => "recording".to_owned(),
             _ => child.tag.to_string(),
         };
-        let from = self.chat_name(&author, port);
+        let from = Self::chat_name(&author, port);
         port.event(PhoneEvent::ChatState {
             account: self.me.account,
             from,
@@ -172,7 +174,7 @@ impl Phone {
     pub(super) fn on_presence(&mut self, node: &Node, port: &mut dyn PhonePort) {
         let Some(from) = node.jid("from") else { return };
         let available = node.get("type").as_deref() != Some("unavailable");
-        let from = self.chat_name(&from, port);
+        let from = Self::chat_name(&from, port);
         port.event(PhoneEvent::Presence {
             account: self.me.account,
             from,
@@ -181,7 +183,7 @@ impl Phone {
     }
 
     /// The name under which the screen keeps a chat.
-    pub(super) fn chat_name(&self, jid: &Jid, port: &mut dyn PhonePort) -> String {
+    pub(super) fn chat_name(jid: &Jid, port: &mut dyn PhonePort) -> String {
         if jid.is_user()
             && let Some(peer) = port.peer(jid)
         {

@@ -1,6 +1,7 @@
 //! Trying again: a copy that could not be opened is asked for once more, and a peer that could not
 //! open ours gets it under a fresh session.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
 use super::content::device_sent;
@@ -98,7 +99,7 @@ impl Phone {
 
     /// A device could not open what we sent.
     pub(super) fn on_retry(&mut self, node: &Node, device: &Jid, port: &mut dyn PhonePort) {
-        let Some(id) = node.get("id").map(|id| id.into_owned()) else {
+        let Some(id) = node.get("id").map(Cow::into_owned) else {
             return;
         };
         if let Err(error) = self.resend(node, device, &id, port) {

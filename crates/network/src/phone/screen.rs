@@ -1,6 +1,7 @@
-//! The screen: what the phone's owner would see. Bounded per phone; shows each message id of a chat
-//! once, as WhatsApp's clients do, and counts the wire's copies apart so that a test can tell "shown
-//! once" from "came once".
+//! The screen: what the phone's owner would see.
+//!
+//! Bounded per phone; shows each message id of a chat once, as WhatsApp's clients do, and counts the
+//! wire's copies apart so that a test can tell "shown once" from "came once".
 
 use std::collections::{HashMap, VecDeque};
 
