@@ -6,6 +6,7 @@
 //! | `routes` | canonical routes, one noun a file |
 //! | `compat` | the dialects `gateway` (`/api/sessions/…`) and `worker` (`/api/session/…`): shapes only |
 //! | `shapes`, `envelope`, `error` | what answers look like |
+//! | `openapi` | what the description has beside the routes |
 //! | `extract`, `middleware` | what happens before and around a handler |
 //!
 //! A handler is a few lines: extractors check the form of a request and who calls, `wagate-app` decides.
@@ -15,6 +16,7 @@ mod envelope;
 pub mod error;
 mod extract;
 mod middleware;
+mod openapi;
 pub mod router;
 mod routes;
 mod send;

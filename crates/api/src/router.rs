@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 use wagate_app::{App, Code};
@@ -132,7 +131,7 @@ impl ApiState {
 
 /// The routes, as far as the options want them.
 fn surface(gateway: bool, worker: bool) -> OpenApiRouter<ApiState> {
-    let mut surface = OpenApiRouter::with_openapi(description())
+    let mut surface = OpenApiRouter::with_openapi(crate::openapi::description())
         .merge(routes::sessions::router())
         .merge(routes::links::router())
         .merge(routes::messages::router())
@@ -152,6 +151,7 @@ fn surface(gateway: bool, worker: bool) -> OpenApiRouter<ApiState> {
 pub fn router(app: App, options: ApiOptions) -> Router {
     let (router, document) =
         surface(options.gateway_dialect, options.worker_dialect).split_for_parts();
+    let document = crate::openapi::with_failures(document);
     let body_bytes_max = options.body_bytes_max;
     let cors = cors(&options.cors_origins);
     let state = ApiState {
@@ -172,32 +172,7 @@ pub fn router(app: App, options: ApiOptions) -> Router {
 
 /// The description of every route, as `docs/openapi.json` has it.
 pub fn openapi() -> OpenApi {
-    surface(true, true).split_for_parts().1
-}
-
-fn description() -> OpenApi {
-    let mut document = OpenApi::default();
-    document.info.title = "wagate".to_owned();
-    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
-    document.info.description = Some(
-        "A self-hosted WhatsApp gateway. Send an API key as `x-api-key` or as \
-         `Authorization: Bearer`. Failures have the body `{success, error, code, details, requestId}`."
-            .to_owned(),
-    );
-    let components = document.components.get_or_insert_default();
-    components.add_security_scheme(
-        "apiKey",
-        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))),
-    );
-    components.add_security_scheme(
-        "bearer",
-        SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-    );
-    components.add_security_scheme(
-        "workerToken",
-        SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-    );
-    document
+    crate::openapi::with_failures(surface(true, true).split_for_parts().1)
 }
 
 async fn not_found() -> impl IntoResponse {

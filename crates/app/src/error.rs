@@ -176,6 +176,11 @@ impl AppError {
         }
     }
 
+    /// A cursor that the list never gave.
+    pub fn bad_cursor() -> Self {
+        Self::field(Code::InvalidField, "cursor", "is not a cursor of this list")
+    }
+
     pub fn session_not_found() -> Self {
         Self::refused(Code::SessionNotFound, "there is no such session")
     }

@@ -22,7 +22,7 @@ use wagate_store::{Page, PageRequest, StoreError};
 use crate::app::{App, deadline};
 use crate::caller::Caller;
 use crate::error::{AppError, Code};
-use crate::sessions::{bad_cursor, named, not_found, refusal_to_send};
+use crate::sessions::{named, not_found, refusal_to_send};
 use crate::waits::{Topic, Waiter};
 
 /// A message to be sent.
@@ -300,6 +300,13 @@ fn failure_of(message: &Message) -> Option<(Code, String)> {
         _ => Code::SendFailed,
     };
     Some((code, text))
+}
+
+fn bad_cursor(error: StoreError) -> AppError {
+    match error {
+        StoreError::NotFound { .. } | StoreError::Conflict { .. } => AppError::bad_cursor(),
+        other => other.into(),
+    }
 }
 
 fn no_message(error: StoreError) -> AppError {

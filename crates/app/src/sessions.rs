@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use wagate_domain::{
-    Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, SessionName, Timestamp,
+    Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, SessionId, SessionName, Timestamp,
 };
 use wagate_store::bus::BusMessage;
 use wagate_store::sessions::{self, Counters, Generation, NewSession, Session};
@@ -163,11 +163,18 @@ impl App {
         caller: &Caller,
         page: PageRequest,
     ) -> Result<Page<Session>, AppError> {
+        if page
+            .after
+            .as_deref()
+            .is_some_and(|after| SessionId::parse(after).is_err())
+        {
+            return Err(AppError::bad_cursor());
+        }
         let tenant = caller.tenant().clone();
-        self.db()
+        Ok(self
+            .db()
             .read(move |tx| sessions::list(tx, &tenant, &page))
-            .await
-            .map_err(bad_cursor)
+            .await?)
     }
 
     /// How many sessions the tenant has.
@@ -223,9 +230,11 @@ impl App {
             });
         }
         let wanted = (!linked).then(|| method.clone());
-        let under_way = before.desired == Desired::Running
-            && before.generation_done < before.generation
-            && before.method == wanted;
+        // A second request for the same joins the first one, rather than restart it.
+        let on_its_way = before.generation_done < before.generation
+            || matches!(before.link, LinkState::Connecting | LinkState::AwaitingScan);
+        let same_method = wanted.is_none() || before.method == wanted;
+        let under_way = before.desired == Desired::Running && on_its_way && same_method;
         if !under_way {
             self.set_desired(caller, name, Desired::Running, wanted)
                 .await?;
@@ -488,16 +497,6 @@ fn check_label(path: &str, label: Option<&str>) -> Result<(), AppError> {
     }
     let message = format!("must have 1 to {LABEL_BYTES_MAX} bytes and no NUL");
     Err(AppError::field(Code::InvalidField, path, message))
-}
-
-/// A cursor that this list never gave is the caller's mistake.
-pub(crate) fn bad_cursor(error: StoreError) -> AppError {
-    match error {
-        StoreError::NotFound { .. } | StoreError::Conflict { .. } => {
-            AppError::field(Code::InvalidField, "cursor", "is not a cursor of this list")
-        }
-        other => other.into(),
-    }
 }
 
 /// Reads a session that the caller named, inside a transaction.

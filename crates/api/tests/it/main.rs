@@ -1,0 +1,14 @@
+//! The HTTP surface, in process on SQLite: shapes, statuses, credentials, limits. The tests play the
+//! worker themselves, by the store's functions; WhatsApp is not here.
+
+mod api_keys;
+mod coverage;
+mod dialect_gateway;
+mod dialect_worker;
+mod errors;
+mod events;
+mod health;
+mod links;
+mod messages;
+mod sessions;
+mod support;
