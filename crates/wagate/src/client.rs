@@ -19,7 +19,12 @@ pub struct Client {
 pub enum ClientError {
     /// The gateway answered with a failure: its status, machine word and sentence.
     #[error("{status} {code}: {error}")]
-    Refused { status: u16, code: String, error: String, body: Box<Value> },
+    Refused {
+        status: u16,
+        code: String,
+        error: String,
+        body: Box<Value>,
+    },
     /// No answer came.
     #[error("the gateway did not answer")]
     Unreachable(#[source] reqwest::Error),
@@ -71,7 +76,11 @@ impl Client {
             .timeout(Duration::from_secs(90))
             .build()
             .map_err(ClientError::Unreachable)?;
-        Ok(Self { http, base: base.into(), key: key.into() })
+        Ok(Self {
+            http,
+            base: base.into(),
+            key: key.into(),
+        })
     }
 
     pub fn base(&self) -> &str {
@@ -85,7 +94,11 @@ impl Client {
     /// The same gateway with another key.
     #[must_use]
     pub fn with_key(&self, key: impl Into<String>) -> Self {
-        Self { http: self.http.clone(), base: self.base.clone(), key: key.into() }
+        Self {
+            http: self.http.clone(),
+            base: self.base.clone(),
+            key: key.into(),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Result<Answer, ClientError> {
@@ -108,8 +121,10 @@ impl Client {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<Answer, ClientError> {
-        let mut request =
-            self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.key);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -121,10 +136,14 @@ impl Client {
         let response = request.send().await.map_err(ClientError::Unreachable)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(ClientError::Unreachable)?;
-        let body: Value = serde_json::from_slice(&bytes)
-            .map_err(|_| ClientError::NotJson { status: status.as_u16() })?;
+        let body: Value = serde_json::from_slice(&bytes).map_err(|_| ClientError::NotJson {
+            status: status.as_u16(),
+        })?;
         if status.is_success() {
-            return Ok(Answer { status: status.as_u16(), body });
+            return Ok(Answer {
+                status: status.as_u16(),
+                body,
+            });
         }
         let word = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
         Err(ClientError::Refused {
@@ -137,7 +156,10 @@ impl Client {
 
     /// The body of a GET as text, for what is not JSON.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let request = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.key);
+        let request = self
+            .http
+            .get(format!("{}{path}", self.base))
+            .bearer_auth(&self.key);
         let response = request.send().await.map_err(ClientError::Unreachable)?;
         response.text().await.map_err(ClientError::Unreachable)
     }

@@ -12,12 +12,30 @@ pub(crate) struct Alias {
 
 /// Names that other programs and platforms use for what we also have.
 pub(crate) const ALIASES: &[Alias] = &[
-    Alias { name: "BACKEND_AUTH_TOKEN", key: "security.worker_token" },
-    Alias { name: "DATABASE_URL", key: "store.url" },
-    Alias { name: "LOG_LEVEL", key: "log.level" },
-    Alias { name: "MAX_SESSIONS", key: "worker.sessions_max" },
-    Alias { name: "PORT", key: "server.port" },
-    Alias { name: "WORKER_ID", key: "worker.id" },
+    Alias {
+        name: "BACKEND_AUTH_TOKEN",
+        key: "security.worker_token",
+    },
+    Alias {
+        name: "DATABASE_URL",
+        key: "store.url",
+    },
+    Alias {
+        name: "LOG_LEVEL",
+        key: "log.level",
+    },
+    Alias {
+        name: "MAX_SESSIONS",
+        key: "worker.sessions_max",
+    },
+    Alias {
+        name: "PORT",
+        key: "server.port",
+    },
+    Alias {
+        name: "WORKER_ID",
+        key: "worker.id",
+    },
 ];
 
 /// Names that ask for something this version does not do. Starting anyway would look as if it did.

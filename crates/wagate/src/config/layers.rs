@@ -104,8 +104,13 @@ impl Reader {
             figment = figment.merge(Single { key, value, source });
         }
 
-        let mut reader =
-            Reader { figment, known, read: BTreeSet::new(), problems, effective: Vec::new() };
+        let mut reader = Reader {
+            figment,
+            known,
+            read: BTreeSet::new(),
+            problems,
+            effective: Vec::new(),
+        };
         reader.refuse_unknown_keys();
         reader
     }
@@ -120,7 +125,11 @@ impl Reader {
     /// Text that must never be shown.
     pub(crate) fn secret(&mut self, key: &str) -> String {
         let (text, source) = self.take(key);
-        let shown = if text.is_empty() { quoted("") } else { quoted("********") };
+        let shown = if text.is_empty() {
+            quoted("")
+        } else {
+            quoted("********")
+        };
         self.note(key, shown, source);
         text
     }
@@ -137,8 +146,11 @@ impl Reader {
                 number
             }
             _ => {
-                let expected =
-                    format!("a whole number from {} to {}", allowed.start(), allowed.end());
+                let expected = format!(
+                    "a whole number from {} to {}",
+                    allowed.start(),
+                    allowed.end()
+                );
                 self.refuse(key, &text, &source, &expected);
                 *allowed.start()
             }
@@ -206,7 +218,12 @@ impl Reader {
             Some(*choice)
         } else {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            self.refuse(key, &text, &source, &format!("one of: {}", words.join(", ")));
+            self.refuse(
+                key,
+                &text,
+                &source,
+                &format!("one of: {}", words.join(", ")),
+            );
             None
         }
     }
@@ -214,8 +231,11 @@ impl Reader {
     /// A list of words, in TOML an array, elsewhere separated by commas.
     pub(crate) fn list(&mut self, key: &str) -> Vec<String> {
         let (text, source) = self.take(key);
-        let words: Vec<String> =
-            text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect();
+        let words: Vec<String> = text
+            .split(',')
+            .map(|w| w.trim().to_owned())
+            .filter(|w| !w.is_empty())
+            .collect();
         let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         self.note(key, format!("[{}]", shown.join(", ")), source);
         words
@@ -228,12 +248,17 @@ impl Reader {
 
     /// Refuses a key's value in the usual words.
     pub(crate) fn refuse(&mut self, key: &str, value: &str, source: &str, allowed: &str) {
-        self.problem(format!("{key} = {} (from {source}): must be {allowed}", quoted(value)));
+        self.problem(format!(
+            "{key} = {} (from {source}): must be {allowed}",
+            quoted(value)
+        ));
     }
 
     /// Where a key's value came from.
     pub(crate) fn source(&self, key: &str) -> String {
-        self.figment.find_metadata(key).map_or_else(|| "nowhere".to_owned(), |m| m.name.to_string())
+        self.figment
+            .find_metadata(key)
+            .map_or_else(|| "nowhere".to_owned(), |m| m.name.to_string())
     }
 
     /// Keys of the default file that nothing has read: each would be a setting without effect.
@@ -245,35 +270,42 @@ impl Reader {
     fn take(&mut self, key: &str) -> (String, String) {
         self.read.insert(key.to_owned());
         let source = self.source(key);
-        let text = self.figment.find_value(key).ok().and_then(|value| text_of(&value));
+        let text = self
+            .figment
+            .find_value(key)
+            .ok()
+            .and_then(|value| text_of(&value));
         if text.is_none() {
-            self.problem(format!("{key} (from {source}): must be one value or a list of values"));
+            self.problem(format!(
+                "{key} (from {source}): must be one value or a list of values"
+            ));
         }
         (text.unwrap_or_default(), source)
     }
 
     fn note(&mut self, key: &str, value: String, source: String) {
-        self.effective.push(Effective { key: key.to_owned(), value, source });
+        self.effective.push(Effective {
+            key: key.to_owned(),
+            value,
+            source,
+        });
     }
 
     fn refuse_unknown_keys(&mut self) {
         let mut found = BTreeSet::new();
-        if let Ok(value) = self.figment.find_value("") {
-            collect_keys(&value, "", &self.known, &mut found);
-        } else if let Ok(all) = self.figment.data()
-            && let Some(dict) = all.get(&Profile::Default)
-        {
-            for (name, value) in dict {
-                collect_keys(value, name, &self.known, &mut found);
-            }
+        if let Ok(everything) = self.figment.find_value("") {
+            collect_keys(&everything, "", &self.known, &mut found);
         }
-        for key in found.difference(&self.known.clone()) {
-            let source = self.source(key);
-            let hint = nearest(key, &self.known)
-                .map_or_else(|| known_in_section(key, &self.known), |near| {
-                    format!("did you mean {near}?")
-                });
-            self.problem(format!("{key} (from {source}): there is no such key; {hint}"));
+        found.retain(|key| !self.known.contains(key));
+        for key in found {
+            let source = self.source(&key);
+            let hint = match nearest(&key, &self.known) {
+                Some(near) => format!("did you mean {near}?"),
+                None => known_in_section(&key, &self.known),
+            };
+            self.problem(format!(
+                "{key} (from {source}): there is no such key; {hint}"
+            ));
         }
     }
 }
@@ -291,15 +323,26 @@ fn from_environment(
     }
     for alias in ALIASES {
         // Platforms set some of these to nothing; that is the same as not setting them.
-        let set = environment.iter().find(|(n, v)| n == alias.name && !v.is_empty());
+        let set = environment
+            .iter()
+            .find(|(n, v)| n == alias.name && !v.is_empty());
         if let Some((_, value)) = set {
             chosen.insert(alias.key.to_owned(), (value.clone(), alias.name.to_owned()));
         }
     }
     for (name, value) in environment {
-        let Some(rest) = name.strip_prefix("WAGATE_") else { continue };
-        let Some((section, key)) = rest.split_once("__") else { continue };
-        let key = format!("{}.{}", section.to_ascii_lowercase(), key.to_ascii_lowercase());
+        let Some(rest) = name.strip_prefix("WAGATE_") else {
+            continue;
+        };
+        let Some((section, key)) = rest.split_once("__") else {
+            problems.extend(misspelt(name, rest));
+            continue;
+        };
+        let key = format!(
+            "{}.{}",
+            section.to_ascii_lowercase(),
+            key.to_ascii_lowercase()
+        );
         if let Some((other, alias)) = chosen.get(&key)
             && other != value
         {
@@ -317,6 +360,18 @@ fn from_environment(
     (list, problems)
 }
 
+/// A variable of ours without the two underscores would otherwise be ignored without a word.
+fn misspelt(name: &str, rest: &str) -> Option<Problem> {
+    if rest == "CONFIG" || rest.starts_with("TEST_") {
+        return None;
+    }
+    let meant = rest.replacen('_', "__", 1);
+    Some(Problem(format!(
+        "environment variable {name}: there is no such setting; section and key are separated by \
+         two underscores, as in WAGATE_{meant}"
+    )))
+}
+
 /// A layer under the name that the operator knows it by.
 struct Named<P> {
     name: String,
@@ -325,7 +380,10 @@ struct Named<P> {
 
 impl<P> Named<P> {
     fn new(name: &str, inner: P) -> Named<P> {
-        Named { name: name.to_owned(), inner }
+        Named {
+            name: name.to_owned(),
+            inner,
+        }
     }
 }
 
@@ -367,7 +425,9 @@ impl Provider for Single<'_> {
 
 /// Whether a text is TOML, and if not, where it goes wrong.
 fn check_toml(text: &str) -> Result<(), String> {
-    Toml::from_str::<Dict>(text).map(|_| ()).map_err(|error| error.to_string().trim().to_owned())
+    Toml::from_str::<Dict>(text)
+        .map(|_| ())
+        .map_err(|error| error.to_string().trim().to_owned())
 }
 
 fn keys_of(provider: &impl Provider) -> Option<BTreeSet<String>> {
@@ -384,7 +444,11 @@ fn collect_keys(value: &Value, at: &str, known: &BTreeSet<String>, into: &mut BT
     match value {
         Value::Dict(_, dict) if !known.contains(at) => {
             for (name, value) in dict {
-                let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                let path = if at.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{at}.{name}")
+                };
                 collect_keys(value, &path, known, into);
             }
         }
@@ -405,9 +469,11 @@ fn text_of(value: &Value) -> Option<String> {
             .map(|n| n.to_string())
             .or_else(|| number.to_i128().map(|n| n.to_string()))
             .or_else(|| number.to_f64().map(|n| n.to_string())),
-        Value::Array(_, items) => {
-            items.iter().map(text_of).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
+        Value::Array(_, items) => items
+            .iter()
+            .map(text_of)
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
         Value::Empty(..) | Value::Dict(..) => None,
     }
 }
@@ -430,8 +496,11 @@ fn nearest<'a>(key: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
 fn known_in_section(key: &str, known: &BTreeSet<String>) -> String {
     let section = key.split('.').next().unwrap_or_default();
     let prefix = format!("{section}.");
-    let keys: Vec<&str> =
-        known.iter().filter(|k| k.starts_with(&prefix)).map(String::as_str).collect();
+    let keys: Vec<&str> = known
+        .iter()
+        .filter(|k| k.starts_with(&prefix))
+        .map(String::as_str)
+        .collect();
     if keys.is_empty() {
         let sections: BTreeSet<&str> = known.iter().filter_map(|k| k.split('.').next()).collect();
         let sections: Vec<&str> = sections.into_iter().collect();

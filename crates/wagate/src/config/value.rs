@@ -8,7 +8,9 @@ use std::time::Duration;
 /// Parses a duration such as `500ms`, `10s`, `5m`, `2h` or `7d`. A bare number means seconds.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
     let millis_each: u64 = match unit.trim() {
@@ -25,18 +27,29 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 /// Prints a duration in the largest unit that holds it without a remainder.
 pub(crate) fn print_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    for (unit, each) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+    for (unit, each) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+    ] {
         if millis >= each && millis.is_multiple_of(each) {
             return format!("{}{unit}", millis / each);
         }
     }
-    if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
+    if millis == 0 {
+        "0s".to_owned()
+    } else {
+        format!("{millis}ms")
+    }
 }
 
 /// Parses a size in bytes such as `4096`, `64KiB`, `1MiB` or `2GiB`.
 pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
     let each: u64 = match unit.trim() {
@@ -70,7 +83,15 @@ mod tests {
         assert_eq!(parse_duration("10"), Some(Duration::from_secs(10)));
         assert_eq!(parse_duration("2h"), Some(Duration::from_secs(7_200)));
         assert_eq!(parse_duration("7 d"), Some(Duration::from_secs(604_800)));
-        for bad in ["", "s", "-1s", "1.5s", "10 sec", "99999999999999999999s", "999999999999999d"] {
+        for bad in [
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "10 sec",
+            "99999999999999999999s",
+            "999999999999999d",
+        ] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
         assert_eq!(parse_bytes("1MiB"), Some(1_048_576));

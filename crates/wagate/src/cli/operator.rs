@@ -1,0 +1,174 @@
+//! The operator's commands on the database: migrate, tenants, keys.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wagate_app::{App, AppError, AppOptions, Operator, PageRequest};
+use wagate_domain::{ApiKeyId, Clock, SystemClock, Timestamp};
+use wagate_store::Db;
+use wagate_store::bus::Bus;
+
+use super::args::{KeyCommand, TenantCommand};
+use super::{CliError, say};
+use crate::config::Config;
+use crate::serve;
+
+/// Brings the schema up to date.
+pub(super) async fn migrate(config: &Config) -> Result<ExitCode, CliError> {
+    let report = serve::migrate_database(config).await?;
+    let text = if report.from == report.to {
+        format!("the schema is up to date (version {})\n", report.to)
+    } else {
+        format!(
+            "brought the schema from version {} to {}\n",
+            report.from, report.to
+        )
+    };
+    say(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes or lists tenants.
+pub(super) async fn tenant(config: &Config, command: TenantCommand) -> Result<ExitCode, CliError> {
+    let session = Session::open(config).await?;
+    match command {
+        TenantCommand::Create { name } => {
+            let app = &session.app;
+            let tenant = app.create_tenant(Operator, &name).await.map_err(refused)?;
+            let (key, secret) = app
+                .create_tenant_key(Operator, &name, "first key".to_owned(), None)
+                .await
+                .map_err(refused)?;
+            say(&format!(
+                "made tenant {} ({name}) and its API key {}; the key is shown this once, keep it:\n  \
+                 {secret}\n",
+                tenant.id, key.id
+            ))?;
+        }
+        TenantCommand::List => {
+            let mut page = PageRequest::first(200);
+            loop {
+                let tenants = session.app.tenants(Operator, page).await.map_err(refused)?;
+                for tenant in &tenants.items {
+                    say(&format!(
+                        "{}  {}  {}\n",
+                        tenant.id, tenant.created_at, tenant.name
+                    ))?;
+                }
+                let Some(next) = tenants.next else { break };
+                page = PageRequest {
+                    after: Some(next),
+                    ..PageRequest::first(200)
+                };
+            }
+        }
+    }
+    session.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes, lists or revokes keys.
+pub(super) async fn key(config: &Config, command: KeyCommand) -> Result<ExitCode, CliError> {
+    let session = Session::open(config).await?;
+    let app = &session.app;
+    match command {
+        KeyCommand::Create {
+            tenant,
+            name,
+            expires,
+        } => {
+            let expires = expires.map(|text| parse_time(&text)).transpose()?;
+            let (key, secret) = app
+                .create_tenant_key(Operator, &tenant, name, expires)
+                .await
+                .map_err(refused)?;
+            say(&format!(
+                "made API key {} for tenant {tenant}; it is shown this once, keep it:\n  {secret}\n",
+                key.id
+            ))?;
+        }
+        KeyCommand::List { tenant } => {
+            for key in app.tenant_keys(Operator, &tenant).await.map_err(refused)? {
+                let standing = match (key.revoked_at, key.expires_at) {
+                    (Some(at), _) => format!("revoked {at}"),
+                    (None, Some(at)) => format!("expires {at}"),
+                    (None, None) => "active".to_owned(),
+                };
+                say(&format!(
+                    "{}  {}…  made {}  {standing}  {}\n",
+                    key.id, key.prefix, key.created_at, key.name
+                ))?;
+            }
+        }
+        KeyCommand::Revoke { tenant, id } => {
+            let id = ApiKeyId::parse(&id).map_err(|error| CliError::Refused {
+                what: format!("{id} cannot be revoked"),
+                source: Some(Box::new(error)),
+            })?;
+            app.revoke_tenant_key(Operator, &tenant, &id)
+                .await
+                .map_err(refused)?;
+            say(&format!("revoked {id}\n"))?;
+        }
+    }
+    session.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The use cases over the configured database, for one command.
+struct Session {
+    app: App,
+    db: Db,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Session {
+    async fn open(config: &Config) -> Result<Session, CliError> {
+        let db = Box::pin(serve::open_database(config)).await?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let options = AppOptions {
+            worker_tenant: config.security.worker_tenant.clone(),
+            ..AppOptions::default()
+        };
+        let app = App::start(
+            db.clone(),
+            Bus::local(),
+            clock,
+            options,
+            &tasks,
+            stop.clone(),
+        );
+        tasks.close();
+        Ok(Session {
+            app,
+            db,
+            stop,
+            tasks,
+        })
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        drop(self.app);
+        self.db.close().await;
+    }
+}
+
+fn refused(error: AppError) -> CliError {
+    CliError::Refused {
+        what: error.to_string(),
+        source: None,
+    }
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, CliError> {
+    text.parse::<Timestamp>().map_err(|_| CliError::Refused {
+        what: format!("--expires {text}: write the time as 2027-01-31T00:00:00Z"),
+        source: None,
+    })
+}

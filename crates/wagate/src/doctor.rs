@@ -1,0 +1,325 @@
+//! Looks for what keeps a gateway from working, and says what to do about it.
+//!
+//! Every check prints one line and, if it finds something, what to do. Nothing is changed: a database
+//! that does not exist yet is not made.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use wagate_domain::{Clock, SystemClock};
+use wagate_engine::Engine;
+use wagate_store::{Db, DbOptions, MasterKey, Sealer, StoreError};
+
+use crate::cli::say;
+use crate::config::{Config, Problems};
+use crate::master_key::{FoundKey, KeyError, open_to_others};
+use crate::{serve, telemetry};
+
+/// The whole way to WhatsApp takes no longer where it works at all.
+const REACH_WITHIN: Duration = Duration::from_secs(30);
+/// Sessions and certificates go wrong with a clock further off.
+const CLOCK_OFF_MAX: i64 = 60;
+/// The first of January 2026: no clock that is right shows less.
+const CLOCK_EARLIEST: i64 = 1_767_225_600;
+
+/// How a check ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    Good(String),
+    /// Works, but somebody should know.
+    Note(String),
+    /// Does not work; what to do.
+    Bad {
+        what: String,
+        cure: String,
+    },
+}
+
+/// Tells a configuration that cannot be read; nothing else can be checked.
+pub(crate) fn refuse(problems: &Problems) -> io::Result<ExitCode> {
+    say(&format!(
+        "FAIL configuration: {problems}\n     correct these settings and run it again\n"
+    ))?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Runs all checks; failure when something does not work.
+pub(crate) async fn run(config: &Config) -> io::Result<ExitCode> {
+    let mut failures = 0;
+    let mut tell = |name: &str, finding: Finding| -> io::Result<()> {
+        match finding {
+            Finding::Good(what) => say(&format!("ok   {name}: {what}\n")),
+            Finding::Note(what) => say(&format!("note {name}: {what}\n")),
+            Finding::Bad { what, cure } => {
+                failures += 1;
+                say(&format!("FAIL {name}: {what}\n     {cure}\n"))
+            }
+        }
+    };
+    tell(
+        "configuration",
+        Finding::Good("every setting is valid".to_owned()),
+    )?;
+    tell("clock", check_clock(config).await)?;
+    tell("master key", check_key(config))?;
+    tell("database", check_database(config).await)?;
+    tell("port", check_port(config))?;
+    tell("whatsapp", check_whatsapp(config).await)?;
+    let verdict = match failures {
+        0 => "nothing stands in the way\n".to_owned(),
+        n => format!("{n} thing(s) stand in the way\n"),
+    };
+    say(&verdict)?;
+    Ok(if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Compares the clock with that of WhatsApp's web server.
+async fn check_clock(config: &Config) -> Finding {
+    let now = SystemClock.now().as_secs();
+    let cure = || "set the clock and keep it right (timedatectl set-ntp true)".to_owned();
+    if now < CLOCK_EARLIEST {
+        let what = format!("it shows {}, which is long past", SystemClock.now());
+        return Finding::Bad { what, cure: cure() };
+    }
+    if !config.whatsapp.url.is_empty() {
+        return Finding::Good(format!(
+            "it shows {}, not compared in a test setup",
+            SystemClock.now()
+        ));
+    }
+    match remote_time().await {
+        Some(remote) if (remote - now).abs() > CLOCK_OFF_MAX => {
+            let what = format!("it is {} s off from WhatsApp's", now - remote);
+            Finding::Bad { what, cure: cure() }
+        }
+        Some(_) => Finding::Good("it agrees with WhatsApp's".to_owned()),
+        None => Finding::Note(format!(
+            "it shows {}; there was nothing to compare it with",
+            SystemClock.now()
+        )),
+    }
+}
+
+/// The time that WhatsApp's web server puts on its answers.
+async fn remote_time() -> Option<i64> {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .ok()?;
+    let answer = client.head("https://web.whatsapp.com/").send().await.ok()?;
+    let date = answer.headers().get(reqwest::header::DATE)?.to_str().ok()?;
+    parse_http_date(date)
+}
+
+/// Reads `Sun, 06 Nov 1994 08:49:37 GMT` as seconds since the epoch.
+fn parse_http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let day: i64 = words.next()?.parse().ok()?;
+    let month = words.next()?;
+    let month = i64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()? + 1;
+    let year: i64 = words.next()?.parse().ok()?;
+    let mut clock = words.next()?.split(':').map(str::parse::<i64>);
+    let (hour, minute, second) = (
+        clock.next()?.ok()?,
+        clock.next()?.ok()?,
+        clock.next()?.ok()?,
+    );
+    let timestamp: wagate_domain::Timestamp =
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+            .parse()
+            .ok()?;
+    Some(timestamp.as_secs())
+}
+
+fn check_key(config: &Config) -> Finding {
+    let path = &config.security.master_key_file;
+    match FoundKey::find(&config.security) {
+        Ok(found) if found.is_new() => Finding::Note(format!(
+            "{} does not exist; the first start of an empty database makes it",
+            path.display()
+        )),
+        Ok(_) => match open_to_others(path) {
+            Some(mode) if path.exists() => Finding::Bad {
+                what: format!("others can read it ({} has mode {mode:o})", path.display()),
+                cure: format!("chmod 600 {}", path.display()),
+            },
+            _ => Finding::Good("it can be read, by its owner only".to_owned()),
+        },
+        Err(error @ KeyError::BadFile { .. }) => Finding::Bad {
+            what: telemetry::chain(&error).to_string(),
+            cure: "put the file back from its copy".to_owned(),
+        },
+        Err(error) => Finding::Bad {
+            what: telemetry::chain(&error).to_string(),
+            cure: "correct security.master_key or security.master_key_file".to_owned(),
+        },
+    }
+}
+
+async fn check_database(config: &Config) -> Finding {
+    if let Some(path) = serve::sqlite_path(&config.store)
+        && !path.exists()
+    {
+        return check_folder(&path);
+    }
+    let Ok(found) = FoundKey::find(&config.security) else {
+        return Finding::Note("not looked at: there is no usable master key".to_owned());
+    };
+    let sealer = Sealer::new(&found.key, &[]);
+    let db = match Db::open(serve::db_options(&config.store), sealer).await {
+        Ok(db) => db,
+        Err(error) => return bad_database(&error),
+    };
+    let started = tokio::time::Instant::now();
+    let answered = db.ping().await;
+    let took = started.elapsed().as_millis();
+    db.close().await;
+    match answered {
+        Ok(()) => Finding::Good(format!("it answered in {took} ms")),
+        Err(error) => bad_database(&error),
+    }
+}
+
+fn bad_database(error: &StoreError) -> Finding {
+    let cure = match error {
+        StoreError::NewerSchema { .. } => "install a newer wagate, or restore an older copy",
+        StoreError::Full => "make room on the disk",
+        StoreError::Options(_) => "correct store.url",
+        _ => "see that the database runs and that store.url is right",
+    };
+    Finding::Bad {
+        what: telemetry::chain(error).to_string(),
+        cure: cure.to_owned(),
+    }
+}
+
+/// The database is not there yet: can it be made?
+fn check_folder(database: &Path) -> Finding {
+    let folder = match database.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let existing = folder
+        .ancestors()
+        .find(|f| f.exists())
+        .unwrap_or(Path::new("."));
+    let writable = fs::metadata(existing).is_ok_and(|m| m.is_dir() && !m.permissions().readonly());
+    if writable {
+        Finding::Note(format!(
+            "{} does not exist; the first start makes it",
+            database.display()
+        ))
+    } else {
+        Finding::Bad {
+            what: format!("{} cannot be made", database.display()),
+            cure: format!("let this user write in {}", existing.display()),
+        }
+    }
+}
+
+fn check_port(config: &Config) -> Finding {
+    let (host, port) = (config.server.host.as_str(), config.server.port);
+    match TcpListener::bind((host, port)) {
+        Ok(_) => Finding::Good(format!("{host}:{port} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::Note(format!(
+            "{host}:{port} is taken; if not by a running wagate, choose another server.port"
+        )),
+        Err(error) => Finding::Bad {
+            what: format!("cannot listen on {host}:{port}: {error}"),
+            cure: "correct server.host and server.port".to_owned(),
+        },
+    }
+}
+
+/// Goes the way to WhatsApp: name, TCP, TLS, WebSocket.
+async fn check_whatsapp(config: &Config) -> Finding {
+    let cure = || {
+        "let this machine reach web.whatsapp.com on port 443, directly and with no proxy that opens TLS"
+            .to_owned()
+    };
+    let reached = async {
+        let options =
+            serve::engine_options(config).map_err(|e| telemetry::chain(&e).to_string())?;
+        let db = scratch_database()
+            .await
+            .map_err(|e| telemetry::chain(&e).to_string())?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let engine = Engine::new(options, db.clone(), clock)
+            .map_err(|e| telemetry::chain(&e).to_string())?;
+        let reached = engine.check_reachable().await;
+        db.close().await;
+        reached.map_err(|e| telemetry::chain(&e).to_string())
+    };
+    match timeout(REACH_WITHIN, reached).await {
+        Ok(Ok(())) => Finding::Good("its socket answers".to_owned()),
+        Ok(Err(what)) => Finding::Bad { what, cure: cure() },
+        Err(_) => {
+            let what = format!("no answer within {} s", REACH_WITHIN.as_secs());
+            Finding::Bad { what, cure: cure() }
+        }
+    }
+}
+
+/// The engine wants a database, the way to WhatsApp does not.
+async fn scratch_database() -> Result<Db, StoreError> {
+    let sealer = Sealer::new(&MasterKey::generate()?, &[]);
+    Db::open(DbOptions::new("sqlite::memory:"), sealer).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_dates_are_read() {
+        assert_eq!(
+            parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(784_111_777)
+        );
+        assert_eq!(parse_http_date("yesterday"), None);
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_a_failure_with_its_cure() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::defaults().unwrap();
+        config.security.master_key_file = folder.path().join("master.key");
+        assert!(matches!(check_key(&config), Finding::Note(_)));
+        FoundKey::find(&config.security)
+            .unwrap()
+            .keep(true)
+            .unwrap();
+        assert!(matches!(check_key(&config), Finding::Good(_)));
+        let open = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(&config.security.master_key_file, open).unwrap();
+        let Finding::Bad { cure, .. } = check_key(&config) else {
+            panic!("not found")
+        };
+        assert!(cure.starts_with("chmod 600"));
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_not_there_yet_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/wagate.db");
+        let mut config = Config::defaults().unwrap();
+        config.store.url = format!("sqlite:{}", path.display()).into();
+        assert!(matches!(check_database(&config).await, Finding::Note(_)));
+        assert!(!folder.path().join("data").exists());
+    }
+}

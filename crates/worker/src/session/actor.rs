@@ -1,0 +1,641 @@
+//! Message path, step 5 of 7: carries out what `step` decides for one session.
+//!
+//! One task a session. It takes a turn whenever something happened: gathers what there is, asks the core
+//! what follows, writes it in one transaction ([`super::batch`]), then lets the device act. Sends run
+//! beside it, so that a slow recipient holds up nobody else. A lost lease ends it without another word
+//! (SL-1).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use wagate_domain::message::MessageInput;
+use wagate_domain::{LinkState, PhoneNumber, Timestamp, WaMessageId, failpoint};
+use wagate_engine::{Device, Ended, EngineError, EngineEvent, InboundSink};
+use wagate_store::bus::BusMessage;
+use wagate_store::messages::Update;
+use wagate_store::queue::{self, Claimed, Retry};
+use wagate_store::sessions::{self, Session};
+use wagate_store::{Lease, StoreError};
+
+use super::batch::{Batch, Done, Ending};
+use super::inbound::Sink;
+use super::outbound::{self, Outgoing};
+use super::step::{Core, Effect, Input, Observed, Want};
+use super::{Control, Mailbox};
+use crate::worker::Shared;
+
+/// Events of a device that may wait; the engine drops receipts beyond it and says so.
+const EVENTS_MAX: usize = 256;
+/// Nothing that a device does to end takes longer, or it is left behind. Logging out may have to connect
+/// first.
+const END_WITHIN: Duration = Duration::from_secs(40);
+/// Rows of a deleted session that one transaction removes.
+const DELETE_ROWS: u32 = 500;
+/// The session's last activity is written this often at most.
+const ACTIVITY_EVERY: Duration = Duration::from_secs(30);
+
+/// Why an actor ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did what was wanted; the lease can go.
+    Done,
+    /// Somebody else holds the lease.
+    LeaseLost,
+    /// The session is gone, and the lease with it.
+    Deleted,
+    /// The database refused in a way that waiting does not cure. Try again, but not at once.
+    Fault,
+}
+
+/// Ends a turn, and the actor with it.
+type Turn<T = ()> = Result<T, Outcome>;
+
+/// The task of one session.
+pub(crate) struct Actor {
+    shared: Arc<Shared>,
+    lease: Lease,
+    mailbox: Mailbox,
+    core: Core,
+    device: Option<Device>,
+    events: Option<mpsc::Receiver<EngineEvent>>,
+    claims: HashMap<WaMessageId, Claimed>,
+    jobs: JoinSet<Job>,
+    /// The kind of the owner's phone: told once, right after pairing.
+    platform: Option<String>,
+    backing_off: bool,
+    active_at: Option<Timestamp>,
+}
+
+/// What a task beside the actor comes back with.
+enum Job {
+    Input(Input),
+    Opened(Result<(Device, mpsc::Receiver<EngineEvent>), EngineError>),
+    /// `stop` or `logout` returned.
+    DeviceDone,
+}
+
+impl Actor {
+    /// Reads the session, takes back what an earlier holder had in flight (MP-2), and makes the actor.
+    pub(crate) async fn load(shared: Arc<Shared>, lease: Lease, mailbox: Mailbox) -> Turn<Actor> {
+        let now = shared.clock.now();
+        let started = {
+            let lease = lease.clone();
+            shared
+                .db
+                .write(move |tx| {
+                    queue::release_stale(tx, &lease, now)?;
+                    sessions::find(tx, &lease.session)
+                })
+                .await
+        };
+        let session = match started {
+            Ok(session) => session,
+            Err(StoreError::LeaseLost) => return Err(Outcome::LeaseLost),
+            Err(StoreError::NotFound { .. }) => return Err(Outcome::Deleted),
+            Err(error) => return Err(fault(&lease, &error, "a session could not be read")),
+        };
+        let platform = session
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.platform.clone());
+        let core = Core::new(shared.bounds, want_of(&session), session.link);
+        Ok(Actor {
+            shared,
+            lease,
+            mailbox,
+            core,
+            device: None,
+            events: None,
+            claims: HashMap::new(),
+            jobs: JoinSet::new(),
+            platform,
+            backing_off: false,
+            active_at: None,
+        })
+    }
+
+    /// Runs the session until what is wanted is done, the lease is lost, or the process stops.
+    pub(crate) async fn run(mut self) -> Outcome {
+        let outcome = match self.turns().await {
+            Ok(()) => Outcome::Done,
+            Err(outcome) => outcome,
+        };
+        // Whatever the reason: no device outlives its actor.
+        if let Some(device) = self.device.take() {
+            self.events = None;
+            if timeout(END_WITHIN, device.stop()).await.is_err() {
+                tracing::warn!(session.id = %self.lease.session, "a device did not stop in time");
+            }
+        }
+        self.jobs.shutdown().await;
+        outcome
+    }
+
+    async fn turns(&mut self) -> Turn {
+        let effects = self.core.begin(self.shared.clock.now());
+        self.perform(effects).await?;
+        while !self.core.is_over() {
+            let inputs = self.gather().await?;
+            let effects = self.core.step(self.shared.clock.now(), inputs);
+            self.perform(effects).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until something happens, then takes along whatever else has happened.
+    async fn gather(&mut self) -> Turn<Vec<Input>> {
+        let mut inputs = Vec::new();
+        let mut jobs = Vec::new();
+        let mut control = None;
+        let tick_at = self.core.next_tick().map(|at| {
+            let wait = at.since(self.shared.clock.now());
+            Instant::now() + wait.max(Duration::from_millis(5))
+        });
+        tokio::select! {
+            biased;
+            () = self.mailbox.lost.cancelled() => return Err(Outcome::LeaseLost),
+            told = self.mailbox.control.recv() => control = told,
+            event = next_event(&mut self.events) => {
+                inputs.push(self.heard(event));
+            }
+            Some(job) = self.jobs.join_next() => jobs.push(self.joined(job)?),
+            () = self.mailbox.work.notified() => inputs.push(Input::Wake),
+            () = sleep_until(tick_at.unwrap_or_else(Instant::now)), if tick_at.is_some() => {
+                inputs.push(Input::Tick);
+            }
+        }
+        if let Some(control) = control {
+            inputs.extend(self.obey(control).await?);
+        }
+        while let Some(job) = self.jobs.try_join_next() {
+            jobs.push(self.joined(job)?);
+        }
+        for job in jobs {
+            self.job_done(job, &mut inputs);
+        }
+        while inputs.len() < EVENTS_MAX
+            && let Some(events) = &mut self.events
+            && let Ok(event) = events.try_recv()
+        {
+            let input = self.heard(Some(event));
+            inputs.push(input);
+        }
+        Ok(inputs)
+    }
+
+    /// A panic beside the actor leaves it not knowing what was done: start over.
+    fn joined(&self, job: Result<Job, JoinError>) -> Turn<Job> {
+        job.map_err(|error| {
+            tracing::error!(
+                session.id = %self.lease.session,
+                error = &error as &dyn std::error::Error,
+                "a task of a session panicked"
+            );
+            Outcome::Fault
+        })
+    }
+
+    /// Turns an event of the device into an input; a channel that closes without a last word counts as
+    /// a fault.
+    fn heard(&mut self, event: Option<EngineEvent>) -> Input {
+        let event = event.unwrap_or_else(|| {
+            EngineEvent::Ended(Ended::Fault {
+                reason: "the device went silent".to_owned(),
+            })
+        });
+        match &event {
+            EngineEvent::Ended(_) => self.events = None,
+            EngineEvent::Paired(identity) => self.platform.clone_from(&identity.platform),
+            EngineEvent::Missed { receipts } => {
+                metrics::counter!("wagate_receipts_missed_total").increment(*receipts);
+            }
+            _ => {}
+        }
+        Input::Device(event)
+    }
+
+    async fn obey(&mut self, control: Control) -> Turn<Option<Input>> {
+        match control {
+            Control::Nudge => Ok(Some(Input::Nudge)),
+            Control::Shutdown => Ok(Some(Input::Shutdown)),
+            Control::DesiredChanged => {
+                let session = self.lease.session.clone();
+                match self
+                    .shared
+                    .db
+                    .read(move |tx| sessions::find(tx, &session))
+                    .await
+                {
+                    Ok(session) => Ok(Some(Input::Wanted(want_of(&session)))),
+                    Err(StoreError::NotFound { .. }) => Err(Outcome::Deleted),
+                    // The supervisor's tick asks again.
+                    Err(error) if error.is_transient() => Ok(None),
+                    Err(error) => Err(fault(&self.lease, &error, "a session could not be read")),
+                }
+            }
+        }
+    }
+
+    fn job_done(&mut self, job: Job, inputs: &mut Vec<Input>) {
+        match job {
+            Job::Input(input) => inputs.push(input),
+            Job::Opened(Ok((device, events))) => {
+                let linked = device.identity().is_some();
+                self.device = Some(device);
+                self.events = Some(events);
+                inputs.push(Input::Opened { linked });
+            }
+            Job::Opened(Err(error)) => {
+                tracing::warn!(
+                    session.id = %self.lease.session,
+                    error = &error as &dyn std::error::Error,
+                    "a device could not be opened"
+                );
+                inputs.push(Input::OpenFailed {
+                    reason: error.to_string(),
+                });
+            }
+            Job::DeviceDone => {
+                while let Some(events) = &mut self.events
+                    && let Ok(event) = events.try_recv()
+                {
+                    let input = self.heard(Some(event));
+                    inputs.push(input);
+                }
+                if self.events.take().is_some() {
+                    inputs.push(Input::Device(EngineEvent::Ended(Ended::Stopped)));
+                }
+            }
+        }
+    }
+
+    /// Carries out effects: changes of rows together, then what the device does.
+    async fn perform(&mut self, mut effects: Vec<Effect>) -> Turn {
+        loop {
+            let mut batch = Batch::default();
+            let mut acts = Vec::new();
+            let mut delete = false;
+            let now = self.shared.clock.now();
+            for effect in effects {
+                match effect {
+                    Effect::DeleteSession => delete = true,
+                    effect => {
+                        if let Some(act) = self.sort(effect, &mut batch, now) {
+                            acts.push(act);
+                        }
+                    }
+                }
+            }
+            let done = self.commit(batch).await?;
+            if delete {
+                return self.delete().await;
+            }
+            for act in acts {
+                self.act(act).await;
+            }
+            let Some((claimed, asked)) = self.account(done) else {
+                return Ok(());
+            };
+            effects = self
+                .core
+                .step(self.shared.clock.now(), [Input::Claimed { claimed, asked }]);
+            if effects.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts an effect on rows into the batch; gives back one that is the device's.
+    fn sort(&mut self, effect: Effect, batch: &mut Batch, now: Timestamp) -> Option<Effect> {
+        match effect {
+            Effect::Acked { wa_id, at } => {
+                self.claims.remove(&wa_id);
+                let input = MessageInput::ServerAck;
+                batch.updates.push(Update {
+                    wa_id,
+                    input,
+                    at,
+                    failure: None,
+                });
+                let stale = |at: Timestamp| now.since(at) >= ACTIVITY_EVERY;
+                if self.active_at.is_none_or(stale) {
+                    self.active_at = Some(now);
+                    batch.active_at = Some(now);
+                }
+            }
+            Effect::Receipt { ids, kind, at } => {
+                let input = MessageInput::Receipt(kind);
+                let updates = ids.into_iter().map(|wa_id| Update {
+                    wa_id,
+                    input,
+                    at,
+                    failure: None,
+                });
+                batch.updates.extend(updates);
+            }
+            Effect::Retry {
+                wa_id,
+                class,
+                attempt,
+                failure,
+            } => {
+                tracing::debug!(message.wa_id = %wa_id, attempt, code = failure.code, "retry later");
+                let due = outbound::due_again(class, attempt, now);
+                self.end_claim(&wa_id, Ending::Retry(Retry { due, counts: true }), batch);
+            }
+            Effect::PutBack { wa_id } => {
+                self.end_claim(
+                    &wa_id,
+                    Ending::Retry(Retry {
+                        due: now,
+                        counts: false,
+                    }),
+                    batch,
+                );
+            }
+            Effect::Fail { wa_id, failure } => {
+                self.end_claim(&wa_id, Ending::Fail(failure), batch);
+            }
+            Effect::ClearKeys => batch.clear_keys = true,
+            Effect::Observe(observed) => batch.observed.push(self.observed(*observed)),
+            Effect::Claim { asked } => batch.claim = Some(asked),
+            act => return Some(act),
+        }
+        None
+    }
+
+    fn end_claim(&mut self, wa_id: &WaMessageId, ending: Ending, batch: &mut Batch) {
+        if let Some(claimed) = self.claims.remove(wa_id) {
+            batch.endings.push((claimed, ending));
+        }
+    }
+
+    fn observed(&mut self, mut observed: Observed) -> Observed {
+        let link = &observed.link;
+        tracing::info!(
+            session.id = %self.lease.session,
+            tenant.id = %self.lease.tenant,
+            state = link.as_str(),
+            reason = link.reason().map_or("", |reason| reason.code.as_str()),
+            "session state"
+        );
+        self.mailbox.stand(link);
+        match link {
+            LinkState::Connected => {
+                if self.backing_off {
+                    self.shared.network_back.notify_one();
+                }
+                self.backing_off = false;
+            }
+            LinkState::Backoff { .. } => self.backing_off = true,
+            LinkState::LoggedOut { .. } => self.platform = None,
+            _ => {}
+        }
+        if let Some(identity) = &mut observed.identity {
+            identity.platform.clone_from(&self.platform);
+        }
+        observed
+    }
+
+    /// Commits a batch, however long the database is away; the lease says when to stop trying.
+    async fn commit(&mut self, batch: Batch) -> Turn<Option<(Done, Option<usize>)>> {
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        batch.before_commit();
+        let asked = batch.claim;
+        let batch = Arc::new(batch);
+        let mut tries: u32 = 0;
+        loop {
+            let (lease, work) = (self.lease.clone(), Arc::clone(&batch));
+            let now = self.shared.clock.now();
+            let error = match self
+                .shared
+                .db
+                .write(move |tx| work.write(tx, &lease, now))
+                .await
+            {
+                Ok(done) => {
+                    self.publish(&batch, &done);
+                    return Ok(Some((done, asked)));
+                }
+                Err(StoreError::LeaseLost) => return Err(Outcome::LeaseLost),
+                Err(StoreError::NotFound { .. }) => return Err(Outcome::Deleted),
+                Err(error) => error,
+            };
+            // What a claim in doubt took is only found again by the next holder of the lease.
+            let lost_claim = asked.is_some() && matches!(error, StoreError::InDoubt(_));
+            if !error.is_transient() || lost_claim {
+                return Err(fault(
+                    &self.lease,
+                    &error,
+                    "a session's changes could not be written",
+                ));
+            }
+            tries = tries.saturating_add(1);
+            let pause = wagate_domain::Backoff::RECONNECT.wait(tries.min(4), rand::random());
+            tokio::select! {
+                () = self.mailbox.lost.cancelled() => return Err(Outcome::LeaseLost),
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    fn publish(&self, batch: &Batch, done: &Done) {
+        let bus = &self.shared.bus;
+        for message in &done.moved {
+            bus.publish(BusMessage::MessageChanged {
+                message: message.clone(),
+            });
+        }
+        if !batch.observed.is_empty() {
+            bus.publish(BusMessage::SessionChanged {
+                session: self.lease.session.clone(),
+            });
+        }
+        if !batch.observed.is_empty() || !done.moved.is_empty() || !done.claimed.is_empty() {
+            bus.publish(BusMessage::EventsAppended {
+                tenant: self.lease.tenant.clone(),
+            });
+        }
+        metrics::counter!("wagate_messages_sent_total").increment(done.sent);
+        metrics::counter!("wagate_messages_failed_total").increment(done.failed);
+        metrics::counter!("wagate_messages_retried_total").increment(done.retried);
+    }
+
+    /// Keeps what was claimed, and tells the core about it.
+    fn account(
+        &mut self,
+        done: Option<(Done, Option<usize>)>,
+    ) -> Option<(Vec<(WaMessageId, u32)>, usize)> {
+        let (done, asked) = done?;
+        let asked = asked?;
+        if !done.claimed.is_empty() {
+            failpoint::hit("claimed");
+        }
+        let mut claimed = Vec::with_capacity(done.claimed.len());
+        for one in done.claimed {
+            self.shared.bus.publish(BusMessage::MessageChanged {
+                message: one.message.clone(),
+            });
+            claimed.push((one.wa_id.clone(), one.attempt));
+            self.claims.insert(one.wa_id.clone(), one);
+        }
+        Some((claimed, asked))
+    }
+
+    /// Lets the device act. What takes long runs beside the actor.
+    async fn act(&mut self, act: Effect) {
+        match act {
+            Effect::Open => self.open().await,
+            Effect::Start => {
+                if let Some(device) = &self.device {
+                    device.start();
+                }
+            }
+            Effect::ReconnectNow => {
+                if let Some(device) = &self.device {
+                    device.reconnect_now();
+                }
+            }
+            Effect::RequestCode(phone) => self.request_code(phone),
+            Effect::Send { wa_id, flight } => self.send(wa_id, flight),
+            how @ (Effect::Stop | Effect::Logout) => {
+                let Some(device) = self.device.clone() else {
+                    return;
+                };
+                self.jobs.spawn(async move {
+                    let ending = async {
+                        if how == Effect::Logout {
+                            device.logout().await;
+                        } else {
+                            device.stop().await;
+                        }
+                    };
+                    if timeout(END_WITHIN, ending).await.is_err() {
+                        tracing::warn!("a device did not end in time");
+                    }
+                    Job::DeviceDone
+                });
+            }
+            // Rows are `sort`'s, and `End` is only the core's word that it is over.
+            _ => {}
+        }
+    }
+
+    /// Opens a device; one that ended before is let go first, so that only one lives (SL-1).
+    async fn open(&mut self) {
+        if let Some(spent) = self.device.take()
+            && timeout(END_WITHIN, spent.stop()).await.is_err()
+        {
+            tracing::warn!(session.id = %self.lease.session, "a spent device did not stop in time");
+        }
+        let sink: Arc<dyn InboundSink> = Arc::new(Sink {
+            shared: Arc::clone(&self.shared),
+            lease: self.lease.clone(),
+            lost: self.mailbox.lost.clone(),
+        });
+        let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
+        self.jobs.spawn(async move {
+            let (sender, events) = mpsc::channel(EVENTS_MAX);
+            let device = shared.engine.open(&lease, sink, sender).await;
+            Job::Opened(device.map(|device| (device, events)))
+        });
+    }
+
+    fn request_code(&mut self, phone: PhoneNumber) {
+        let Some(device) = self.device.clone() else {
+            return;
+        };
+        self.jobs.spawn(async move {
+            match device.request_code(&phone).await {
+                // The code itself comes as an event.
+                Ok(_) => Job::Input(Input::Tick),
+                Err(error) => Job::Input(Input::CodeFailed {
+                    reason: error.to_string(),
+                }),
+            }
+        });
+    }
+
+    fn send(&mut self, wa_id: WaMessageId, flight: u64) {
+        let (Some(device), Some(claimed)) = (&self.device, self.claims.get(&wa_id)) else {
+            debug_assert!(false, "a send without a device or a claim");
+            return;
+        };
+        let outgoing = Outgoing {
+            wa_id,
+            flight,
+            chat: claimed.chat.clone(),
+            content: claimed.content.clone(),
+        };
+        let device = device.clone();
+        self.jobs
+            .spawn(async move { Job::Input(outbound::send(device, outgoing).await) });
+    }
+
+    /// Removes the session's rows, a bounded number at a time.
+    async fn delete(&mut self) -> Turn {
+        if let Some(device) = self.device.take() {
+            self.events = None;
+            if timeout(END_WITHIN, device.stop()).await.is_err() {
+                tracing::warn!(session.id = %self.lease.session, "a device did not stop in time");
+            }
+        }
+        loop {
+            let lease = self.lease.clone();
+            let deleted = self
+                .shared
+                .db
+                .write(move |tx| sessions::delete_rows(tx, &lease, DELETE_ROWS))
+                .await;
+            match deleted {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(StoreError::LeaseLost) => return Err(Outcome::LeaseLost),
+                Err(StoreError::NotFound { .. }) => break,
+                Err(error) => {
+                    return Err(fault(&self.lease, &error, "a session could not be deleted"));
+                }
+            }
+        }
+        self.shared.bus.publish(BusMessage::SessionChanged {
+            session: self.lease.session.clone(),
+        });
+        self.shared.bus.publish(BusMessage::EventsAppended {
+            tenant: self.lease.tenant.clone(),
+        });
+        Err(Outcome::Deleted)
+    }
+}
+
+fn want_of(session: &Session) -> Want {
+    Want {
+        desired: session.desired,
+        generation: session.generation,
+        method: session.method.clone(),
+    }
+}
+
+/// Logs a failure that ends the actor.
+fn fault(lease: &Lease, error: &StoreError, what: &'static str) -> Outcome {
+    tracing::error!(
+        session.id = %lease.session,
+        error = error as &dyn std::error::Error,
+        what,
+        "a session is set aside for a while"
+    );
+    Outcome::Fault
+}
+
+/// The next event of the device; never, while there is none.
+async fn next_event(events: &mut Option<mpsc::Receiver<EngineEvent>>) -> Option<EngineEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,142 @@
+//! Message path, step 6 of 7: everything that one turn of an actor changes, in one transaction.
+//!
+//! A turn may hold hundreds of acknowledgements and receipts; together with the next claim they cost one
+//! fenced transaction (MP-3, MP-5, SL-1), and the writer groups those of many sessions into one commit.
+
+use wagate_domain::message::{Failure, MessageInput, Step};
+use wagate_domain::{LinkState, MessageId, Timestamp, failpoint};
+use wagate_store::messages::{self, Update};
+use wagate_store::queue::{self, Claimed, Retry};
+use wagate_store::sessions::{self, Identity, Observation, Patch};
+use wagate_store::{Lease, StoreError, Tx, device_state};
+
+use super::step::Observed;
+
+/// How a claim ends without the server's acknowledgement.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    Retry(Retry),
+    Fail(Failure),
+}
+
+/// What is to be written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) updates: Vec<Update>,
+    pub(crate) endings: Vec<(Claimed, Ending)>,
+    pub(crate) clear_keys: bool,
+    pub(crate) observed: Vec<Observed>,
+    pub(crate) active_at: Option<Timestamp>,
+    pub(crate) claim: Option<usize>,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// Outbound messages whose state moved.
+    pub(crate) moved: Vec<MessageId>,
+    pub(crate) claimed: Vec<Claimed>,
+    pub(crate) sent: u64,
+    pub(crate) failed: u64,
+    pub(crate) retried: u64,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.updates.is_empty()
+            && self.endings.is_empty()
+            && !self.clear_keys
+            && self.observed.is_empty()
+            && self.claim.is_none()
+    }
+
+    /// Passes the failpoint between the server's word and its commit.
+    pub(crate) fn before_commit(&self) {
+        if self
+            .updates
+            .iter()
+            .any(|update| update.input == MessageInput::ServerAck)
+        {
+            failpoint::hit("acked_not_committed");
+        }
+    }
+
+    /// Writes everything. May run again after a transaction that failed: each part is repeatable.
+    pub(crate) fn write(
+        &self,
+        tx: &mut Tx<'_>,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<Done, StoreError> {
+        let mut done = Done::default();
+        let applied = messages::apply_many(tx, lease, &self.updates, now)?;
+        for (update, applied) in self.updates.iter().zip(applied) {
+            if let Some(applied) = applied
+                && matches!(applied.step, Step::Moved(_))
+            {
+                done.sent += u64::from(update.input == MessageInput::ServerAck);
+                done.moved.push(applied.message);
+            }
+        }
+        for (claimed, ending) in &self.endings {
+            let moved = match ending {
+                Ending::Retry(retry) => {
+                    done.retried += u64::from(retry.counts);
+                    queue::retry(tx, lease, claimed.clone(), *retry, now)?
+                }
+                Ending::Fail(failure) => {
+                    done.failed += 1;
+                    queue::fail(tx, lease, claimed.clone(), failure, now)?
+                }
+            };
+            if moved {
+                done.moved.push(claimed.message.clone());
+            }
+        }
+        if self.clear_keys {
+            device_state::delete_session(tx, lease)?;
+        }
+        for (index, observed) in self.observed.iter().enumerate() {
+            let last = index + 1 == self.observed.len();
+            let mut observation = observation(observed, now);
+            if !last {
+                observation.last_activity = None;
+            }
+            sessions::observe(tx, lease, &observation, now)?;
+        }
+        if self.observed.is_empty()
+            && let Some(at) = self.active_at
+        {
+            let active = Observation {
+                last_activity: Some(at),
+                ..Observation::default()
+            };
+            sessions::observe(tx, lease, &active, now)?;
+        }
+        if let Some(asked) = self.claim {
+            let asked = u32::try_from(asked).unwrap_or(u32::MAX);
+            done.claimed = queue::claim(tx, lease, asked, now)?;
+        }
+        Ok(done)
+    }
+}
+
+fn observation(observed: &Observed, now: Timestamp) -> Observation {
+    let unlinked = matches!(observed.link, LinkState::LoggedOut { .. });
+    Observation {
+        link: Some(observed.link.clone()),
+        challenge: observed.challenge.clone().map_or(Patch::Clear, Patch::Set),
+        identity: match &observed.identity {
+            Some(identity) => Patch::Set(Identity {
+                jid: identity.jid.clone(),
+                lid: identity.lid.clone(),
+                push_name: identity.push_name.clone(),
+                platform: identity.platform.clone(),
+            }),
+            None if unlinked => Patch::Clear,
+            None => Patch::Keep,
+        },
+        last_activity: Some(now),
+        generation_done: observed.done,
+    }
+}

@@ -1,0 +1,104 @@
+//! Commits what a device received, before WhatsApp is told that it arrived (IN-1).
+//!
+//! Called by the engine inside the device's receive path, so it waits for nothing but the database.
+//! What it refuses stays unacknowledged, and WhatsApp delivers it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use wagate_domain::failpoint;
+use wagate_engine::{InboundMessage, InboundSink, SinkError};
+use wagate_store::bus::BusMessage;
+use wagate_store::messages::{self, Inserted, NewInbound};
+use wagate_store::{Lease, StoreError};
+
+use crate::worker::Shared;
+
+/// How often a commit is tried while the database is busy; afterwards WhatsApp keeps the messages.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// The sink of one session's device.
+pub(crate) struct Sink {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lease: Lease,
+    pub(crate) lost: CancellationToken,
+}
+
+#[async_trait::async_trait]
+impl InboundSink for Sink {
+    async fn commit(&self, messages: Vec<InboundMessage>) -> Result<(), SinkError> {
+        failpoint::hit("inbound_decrypted");
+        let rows: Arc<Vec<NewInbound>> = Arc::new(messages.into_iter().map(row).collect());
+        let mut tries = 1;
+        let inserted = loop {
+            match self.insert(Arc::clone(&rows)).await {
+                Ok(inserted) => break inserted,
+                Err(error)
+                    if error.is_transient() && tries < TRIES && !self.lost.is_cancelled() =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(self.refuse(error)),
+            }
+        };
+        failpoint::hit("inbound_committed");
+        let new = inserted
+            .iter()
+            .filter(|one| matches!(one, Inserted::New(_)))
+            .count();
+        metrics::counter!("wagate_messages_received_total").increment(new as u64);
+        if new > 0 {
+            let tenant = self.lease.tenant.clone();
+            self.shared
+                .bus
+                .publish(BusMessage::EventsAppended { tenant });
+        }
+        for one in inserted {
+            if let Inserted::New(message) = one {
+                self.shared
+                    .bus
+                    .publish(BusMessage::MessageChanged { message });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink {
+    async fn insert(&self, rows: Arc<Vec<NewInbound>>) -> Result<Vec<Inserted>, StoreError> {
+        let lease = self.lease.clone();
+        let now = self.shared.clock.now();
+        self.shared
+            .db
+            .write(move |tx| messages::insert_inbound(tx, &lease, rows.to_vec(), now))
+            .await
+    }
+
+    fn refuse(&self, error: StoreError) -> SinkError {
+        if matches!(error, StoreError::LeaseLost) {
+            self.lost.cancel();
+        } else {
+            tracing::warn!(
+                session.id = %self.lease.session,
+                error = &error as &dyn std::error::Error,
+                "inbound messages were not committed, WhatsApp will deliver them again"
+            );
+        }
+        SinkError(Box::new(error))
+    }
+}
+
+fn row(message: InboundMessage) -> NewInbound {
+    NewInbound {
+        wa_id: message.wa_id,
+        chat: message.chat,
+        sender: message.sender,
+        from_me: message.from_me,
+        push_name: message.push_name,
+        content: message.content,
+        at: message.sent_at,
+    }
+}

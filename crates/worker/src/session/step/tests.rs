@@ -1,0 +1,792 @@
+//! Goal: the rules of one session hold whatever happens in whatever order. Method: the pure core against
+//! a small model of queue and device, driven by random events; and the walks that people take, by hand.
+
+use proptest::prelude::*;
+use wagate_domain::{Jid, PhoneNumber};
+use wagate_engine::Ended;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+fn bounds() -> Bounds {
+    Bounds {
+        concurrency: 3,
+        retries_max: 5,
+        link_timeout: Duration::from_secs(180),
+        link_qr_max: 6,
+        drain_within: Duration::from_secs(5),
+        stuck_after: Duration::from_secs(180),
+    }
+}
+
+fn want(desired: Desired, generation: i64) -> Want {
+    Want {
+        desired,
+        generation,
+        method: None,
+    }
+}
+
+fn core(desired: Desired) -> Core {
+    Core::new(bounds(), want(desired, 1), LinkState::Idle)
+}
+
+fn identity() -> Identity {
+    let jid = Jid::pn("6281234567890");
+    Identity {
+        jid,
+        lid: None,
+        push_name: None,
+        platform: None,
+    }
+}
+
+fn wa_id(n: usize) -> WaMessageId {
+    WaMessageId::parse(&format!("3EB0{n:018}")).unwrap()
+}
+
+fn qr(n: u32) -> EngineEvent {
+    let expires_at = NOW.plus(Duration::from_secs(20));
+    EngineEvent::Challenge(LinkChallenge::Qr {
+        qr: format!("qr-{n}"),
+        expires_at,
+    })
+}
+
+fn links(effects: &[Effect]) -> Vec<&str> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Observe(observed) => Some(observed.link.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn failure() -> Failure {
+    Failure {
+        code: "timeout".to_owned(),
+        reason: "no answer".to_owned(),
+    }
+}
+
+/// A core whose device is connected.
+fn connected() -> Core {
+    let mut core = core(Desired::Running);
+    assert!(core.begin(NOW).contains(&Effect::Open));
+    assert!(
+        core.step(NOW, [Input::Opened { linked: true }])
+            .contains(&Effect::Start)
+    );
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Connected(identity()))]);
+    assert_eq!(links(&effects), ["connected"]);
+    assert!(effects.contains(&Effect::Claim { asked: 3 }));
+    assert_eq!(
+        core.step(
+            NOW,
+            [Input::Claimed {
+                claimed: vec![],
+                asked: 3
+            }]
+        ),
+        []
+    );
+    core
+}
+
+/// A connected core with one message written, and the flight's number.
+fn one_written() -> (Core, WaMessageId) {
+    let mut core = connected();
+    let id = wa_id(1);
+    core.step(NOW, [Input::Wake]);
+    let claimed = vec![(id.clone(), 1)];
+    let effects = core.step(NOW, [Input::Claimed { claimed, asked: 3 }]);
+    assert_eq!(
+        effects,
+        [Effect::Send {
+            wa_id: id.clone(),
+            flight: 1
+        }]
+    );
+    assert_eq!(
+        core.step(
+            NOW,
+            [Input::Written {
+                wa_id: id.clone(),
+                flight: 1
+            }]
+        ),
+        []
+    );
+    (core, id)
+}
+
+#[test]
+fn linking_by_qr_shows_each_text_and_ends_connected() {
+    let mut core = core(Desired::Running);
+    core.begin(NOW);
+    core.step(NOW, [Input::Opened { linked: false }]);
+    for n in 0..3 {
+        let effects = core.step(NOW, [Input::Device(qr(n))]);
+        assert_eq!(links(&effects), ["awaiting_scan"]);
+    }
+    core.step(NOW, [Input::Device(EngineEvent::Paired(identity()))]);
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Connected(identity()))]);
+    assert_eq!(links(&effects), ["connected"]);
+    assert_eq!(core.next_tick(), None);
+}
+
+#[test]
+fn linking_is_given_up_after_the_last_qr_or_when_time_is_up() {
+    for by_count in [true, false] {
+        let mut core = core(Desired::Running);
+        core.begin(NOW);
+        core.step(NOW, [Input::Opened { linked: false }]);
+        let effects = if by_count {
+            let six = (0..6).map(|n| Input::Device(qr(n)));
+            assert!(!core.step(NOW, six).contains(&Effect::End));
+            core.step(NOW, [Input::Device(qr(7))])
+        } else {
+            let later = core.next_tick().unwrap();
+            assert_eq!(later.since(NOW), bounds().link_timeout);
+            core.step(later, [Input::Tick])
+        };
+        assert_eq!(links(&effects), ["link_failed"]);
+        assert_eq!(effects.last(), Some(&Effect::End));
+        assert!(core.is_over());
+    }
+}
+
+#[test]
+fn a_failed_attempt_to_link_is_the_reason_that_is_given() {
+    let mut core = core(Desired::Running);
+    core.begin(NOW);
+    core.step(NOW, [Input::Opened { linked: false }]);
+    let reason = "signature mismatch".to_owned();
+    core.step(NOW, [Input::Device(EngineEvent::PairingFailed { reason })]);
+    let effects = core.step(NOW, [Input::Device(EngineEvent::ChallengeExpired)]);
+    assert!(format!("{effects:?}").contains("signature mismatch"));
+}
+
+#[test]
+fn with_a_pairing_code_no_qr_is_shown_and_running_out_of_them_ends_nothing() {
+    let phone = PhoneNumber::parse("+6281234567890", None).unwrap();
+    let method = Some(LinkMethod::Code {
+        phone: phone.clone(),
+    });
+    let wanted = Want {
+        desired: Desired::Running,
+        generation: 1,
+        method,
+    };
+    let mut core = Core::new(bounds(), wanted, LinkState::Idle);
+    core.begin(NOW);
+    let effects = core.step(NOW, [Input::Opened { linked: false }]);
+    assert_eq!(effects, [Effect::Start, Effect::RequestCode(phone)]);
+    assert_eq!(core.step(NOW, [Input::Device(qr(1))]), []);
+    let expires_at = NOW.plus(Duration::from_secs(170));
+    let code = LinkChallenge::Code {
+        code: "ABCD1234".to_owned(),
+        expires_at,
+    };
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Challenge(code))]);
+    assert_eq!(links(&effects), ["awaiting_scan"]);
+    assert_eq!(
+        core.step(NOW, [Input::Device(EngineEvent::ChallengeExpired)]),
+        []
+    );
+    let effects = core.step(expires_at, [Input::Device(EngineEvent::ChallengeExpired)]);
+    assert_eq!(links(&effects), ["link_failed"]);
+}
+
+#[test]
+fn a_refused_pairing_code_ends_with_its_reason() {
+    let phone = PhoneNumber::parse("+6281234567890", None).unwrap();
+    let method = Some(LinkMethod::Code { phone });
+    let wanted = Want {
+        desired: Desired::Running,
+        generation: 1,
+        method,
+    };
+    let mut core = Core::new(bounds(), wanted, LinkState::Idle);
+    core.begin(NOW);
+    core.step(NOW, [Input::Opened { linked: false }]);
+    let reason = "too many pairing codes were asked for".to_owned();
+    let effects = core.step(NOW, [Input::CodeFailed { reason }]);
+    assert_eq!(links(&effects), ["link_failed"]);
+    assert!(format!("{effects:?}").contains("pairing_code_refused"));
+}
+
+#[test]
+fn permanent_ends_become_states_and_nothing_connects_again() {
+    let because = || "x".to_owned();
+    let cases = [
+        (Ended::LoggedOut { reason: because() }, "logged_out", true),
+        (Ended::Locked { reason: because() }, "banned", false),
+        (Ended::Replaced, "replaced", false),
+        (
+            Ended::Banned {
+                until: None,
+                code: 101,
+            },
+            "banned",
+            false,
+        ),
+        (Ended::Outdated, "outdated", false),
+        (
+            Ended::Refused {
+                code: 409,
+                reason: because(),
+            },
+            "link_failed",
+            false,
+        ),
+        (
+            Ended::RefusedCertificate { reason: because() },
+            "link_failed",
+            false,
+        ),
+    ];
+    for (ended, state, clears) in cases {
+        let mut core = connected();
+        let effects = core.step(NOW, [Input::Device(EngineEvent::Ended(ended))]);
+        assert_eq!(links(&effects), [state]);
+        assert_eq!(effects.contains(&Effect::ClearKeys), clears, "{state}");
+        assert_eq!(effects.last(), Some(&Effect::End));
+        assert!(core.is_over());
+        assert_eq!(core.step(NOW, [Input::Wake, Input::Nudge, Input::Tick]), []);
+    }
+}
+
+#[test]
+fn a_fault_opens_a_new_device_after_a_wait() {
+    let mut core = connected();
+    let reason = "the database was full".to_owned();
+    let effects = core.step(
+        NOW,
+        [Input::Device(EngineEvent::Ended(Ended::Fault { reason }))],
+    );
+    assert_eq!(links(&effects), ["backoff"]);
+    assert!(!effects.contains(&Effect::Open));
+    let later = core.next_tick().unwrap();
+    assert!(later > NOW);
+    assert!(core.step(later, [Input::Tick]).contains(&Effect::Open));
+}
+
+#[test]
+fn a_stop_waits_for_the_acknowledgement_of_what_is_on_its_way() {
+    let (mut core, id) = one_written();
+    let effects = core.step(NOW, [Input::Wanted(want(Desired::Stopped, 2))]);
+    assert_eq!(effects, []);
+    let ack = EngineEvent::ServerAck {
+        wa_id: id.clone(),
+        chat: None,
+        error: None,
+        at: NOW,
+    };
+    let effects = core.step(NOW, [Input::Device(ack)]);
+    assert_eq!(
+        effects,
+        [Effect::Acked { wa_id: id, at: NOW }, Effect::Stop]
+    );
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Ended(Ended::Stopped))]);
+    assert_eq!(links(&effects), ["stopped"]);
+    let Effect::Observe(observed) = &effects[0] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(observed.done, Some(2));
+    assert!(core.is_over());
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever_and_puts_back_what_is_in_doubt() {
+    let (mut core, id) = one_written();
+    core.step(NOW, [Input::Wanted(want(Desired::Stopped, 2))]);
+    let later = core.next_tick().unwrap();
+    assert_eq!(core.step(later, [Input::Tick]), [Effect::Stop]);
+    let effects = core.step(later, [Input::Device(EngineEvent::Ended(Ended::Stopped))]);
+    assert_eq!(effects[0], Effect::PutBack { wa_id: id });
+}
+
+#[test]
+fn restart_stops_the_device_and_opens_another() {
+    let mut core = connected();
+    let effects = core.step(NOW, [Input::Wanted(want(Desired::Running, 2))]);
+    assert_eq!(effects, [Effect::Stop]);
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Ended(Ended::Stopped))]);
+    assert_eq!(links(&effects), ["connecting"]);
+    assert!(effects.contains(&Effect::Open));
+    assert!(!core.is_over());
+}
+
+#[test]
+fn logout_unlinks_then_deletes_the_keys() {
+    let mut core = connected();
+    let effects = core.step(NOW, [Input::Wanted(want(Desired::LoggedOut, 2))]);
+    assert_eq!(effects, [Effect::Logout]);
+    let ended = Ended::LoggedOut {
+        reason: "asked".to_owned(),
+    };
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Ended(ended))]);
+    assert_eq!(effects[0], Effect::ClearKeys);
+    assert_eq!(links(&effects), ["logged_out"]);
+}
+
+#[test]
+fn logout_of_a_stopped_session_opens_a_device_to_unlink_it() {
+    let mut core = core(Desired::LoggedOut);
+    assert_eq!(core.begin(NOW), [Effect::Open]);
+    assert_eq!(
+        core.step(NOW, [Input::Opened { linked: true }]),
+        [Effect::Logout]
+    );
+}
+
+#[test]
+fn deleting_a_session_that_was_never_linked_needs_no_connection() {
+    let mut core = core(Desired::Deleted);
+    assert_eq!(core.begin(NOW), [Effect::Open]);
+    assert_eq!(
+        core.step(NOW, [Input::Opened { linked: false }]),
+        [Effect::Stop]
+    );
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Ended(Ended::Stopped))]);
+    assert_eq!(effects, [Effect::DeleteSession, Effect::End]);
+}
+
+#[test]
+fn a_shutdown_leaves_the_state_as_it_is_for_the_next_holder() {
+    let mut core = connected();
+    assert_eq!(core.step(NOW, [Input::Shutdown]), [Effect::Stop]);
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Ended(Ended::Stopped))]);
+    assert_eq!(effects, [Effect::End]);
+}
+
+#[test]
+fn a_lost_lease_ends_everything_without_a_word() {
+    let (mut core, _) = one_written();
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Ended(Ended::LeaseLost))]);
+    assert_eq!(effects, [Effect::End]);
+}
+
+#[test]
+fn a_lost_connection_puts_back_what_is_in_doubt_and_claims_again_when_it_is_back() {
+    let (mut core, id) = one_written();
+    let retry_at = NOW.plus(Duration::from_secs(1));
+    let reason = "reset".to_owned();
+    let effects = core.step(
+        NOW,
+        [Input::Device(EngineEvent::Disconnected {
+            reason,
+            retry_at,
+        })],
+    );
+    assert_eq!(effects[0], Effect::PutBack { wa_id: id });
+    assert_eq!(links(&effects), ["backoff"]);
+    assert_eq!(core.step(NOW, [Input::Wake]), []);
+    assert_eq!(core.step(NOW, [Input::Nudge]), [Effect::ReconnectNow]);
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Connected(identity()))]);
+    assert!(effects.contains(&Effect::Claim { asked: 3 }));
+}
+
+#[test]
+fn an_acknowledgement_that_overtakes_the_call_counts() {
+    let mut core = connected();
+    core.step(NOW, [Input::Wake]);
+    let id = wa_id(1);
+    core.step(
+        NOW,
+        [Input::Claimed {
+            claimed: vec![(id.clone(), 1)],
+            asked: 3,
+        }],
+    );
+    let ack = EngineEvent::ServerAck {
+        wa_id: id.clone(),
+        chat: None,
+        error: None,
+        at: NOW,
+    };
+    let effects = core.step(NOW, [Input::Device(ack)]);
+    assert_eq!(
+        effects,
+        [Effect::Acked {
+            wa_id: id.clone(),
+            at: NOW
+        }]
+    );
+    let class = RetryClass::Backoff;
+    let late = Input::NotWritten {
+        wa_id: id,
+        flight: 1,
+        class,
+        failure: failure(),
+    };
+    assert_eq!(core.step(NOW, [late]), [Effect::Claim { asked: 3 }]);
+}
+
+#[test]
+fn a_refusal_that_will_not_change_fails_the_message_and_another_waits() {
+    for (code, fails) in [(479, true), (503, false)] {
+        let (mut core, id) = one_written();
+        let nack = EngineEvent::ServerAck {
+            wa_id: id.clone(),
+            chat: None,
+            error: Some(code),
+            at: NOW,
+        };
+        let effects = core.step(NOW, [Input::Device(nack)]);
+        assert_eq!(matches!(effects[0], Effect::Fail { .. }), fails, "{code}");
+        assert_eq!(matches!(effects[0], Effect::Retry { .. }), !fails, "{code}");
+    }
+}
+
+#[test]
+fn five_retries_then_unconfirmed() {
+    for (attempt, fails) in [(5, false), (6, true)] {
+        let mut core = connected();
+        core.step(NOW, [Input::Wake]);
+        let id = wa_id(1);
+        core.step(
+            NOW,
+            [Input::Claimed {
+                claimed: vec![(id.clone(), attempt)],
+                asked: 3,
+            }],
+        );
+        core.step(
+            NOW,
+            [Input::Written {
+                wa_id: id.clone(),
+                flight: 1,
+            }],
+        );
+        let effects = core.step(NOW, [Input::Device(EngineEvent::AckTimeout { wa_id: id })]);
+        assert_eq!(
+            matches!(effects[0], Effect::Fail { .. }),
+            fails,
+            "{attempt}"
+        );
+        assert!(format!("{:?}", effects[0]).contains("unconfirmed"));
+    }
+}
+
+/// What a proptest may do to a core.
+#[derive(Clone, Debug)]
+enum Op {
+    Enqueue(usize),
+    Wake,
+    Connect,
+    Disconnect,
+    Ack(usize),
+    Nack(usize),
+    AckTimeout(usize),
+    CallReturns(usize, bool),
+    SessionDown(usize),
+    DeviceSettles,
+    DeviceFaults,
+    LoggedOutByPhone,
+    Restart,
+    Stop,
+    Later,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let message = 0..6_usize;
+    prop_oneof![
+        4 => message.clone().prop_map(Op::Enqueue),
+        3 => Just(Op::Wake),
+        3 => Just(Op::Connect),
+        2 => Just(Op::Disconnect),
+        6 => message.clone().prop_map(Op::Ack),
+        2 => message.clone().prop_map(Op::Nack),
+        2 => message.clone().prop_map(Op::AckTimeout),
+        8 => (0..8_usize, any::<bool>()).prop_map(|(n, ok)| Op::CallReturns(n, ok)),
+        1 => (0..8_usize).prop_map(Op::SessionDown),
+        6 => Just(Op::DeviceSettles),
+        1 => Just(Op::DeviceFaults),
+        1 => Just(Op::LoggedOutByPhone),
+        1 => Just(Op::Restart),
+        1 => Just(Op::Stop),
+        2 => Just(Op::Later),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Row {
+    Queued,
+    /// Claimed; whether it was sent under this claim.
+    Claimed {
+        sent: bool,
+    },
+    Finished,
+}
+
+/// The queue, the device and the calls in progress, as the core's surroundings would be.
+struct Model {
+    core: Core,
+    now: Timestamp,
+    generation: i64,
+    rows: BTreeMap<WaMessageId, Row>,
+    calls: Vec<(WaMessageId, u64)>,
+    opening: bool,
+    ending: bool,
+    up: bool,
+    online: bool,
+}
+
+impl Model {
+    fn new() -> Model {
+        let mut model = Model {
+            core: core(Desired::Running),
+            now: NOW,
+            generation: 1,
+            rows: BTreeMap::new(),
+            calls: Vec::new(),
+            opening: false,
+            ending: false,
+            up: false,
+            online: false,
+        };
+        let effects = model.core.begin(NOW);
+        model.carry_out(effects);
+        model
+    }
+
+    fn input(&mut self, input: Input) {
+        let effects = self.core.step(self.now, [input]);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut claim = None;
+        for effect in effects {
+            match effect {
+                Effect::Open => {
+                    assert!(!self.up && !self.opening, "two devices at once");
+                    self.opening = true;
+                }
+                Effect::Stop | Effect::Logout => self.ending = true,
+                Effect::Claim { asked } => {
+                    assert_eq!(claim, None, "two claims at once");
+                    assert!(self.online, "a claim without a connection");
+                    claim = Some(asked);
+                }
+                Effect::Send { wa_id, flight } => {
+                    let row = self.rows.get_mut(&wa_id).unwrap();
+                    assert_eq!(
+                        *row,
+                        Row::Claimed { sent: false },
+                        "a second send for one claim"
+                    );
+                    *row = Row::Claimed { sent: true };
+                    self.calls.push((wa_id, flight));
+                }
+                Effect::Retry { wa_id, .. } | Effect::PutBack { wa_id } => {
+                    let row = self.rows.get_mut(&wa_id).unwrap();
+                    // An acknowledgement may have finished it: the store then ignores this.
+                    if *row != Row::Finished {
+                        assert!(
+                            matches!(*row, Row::Claimed { .. }),
+                            "an outcome without a claim"
+                        );
+                        *row = Row::Queued;
+                    }
+                }
+                Effect::Fail { wa_id, .. } => {
+                    let row = self.rows.get_mut(&wa_id).unwrap();
+                    assert!(
+                        matches!(*row, Row::Claimed { .. }),
+                        "a failure without a claim"
+                    );
+                    *row = Row::Finished;
+                }
+                Effect::Acked { wa_id, .. } => {
+                    if let Some(row) = self.rows.get_mut(&wa_id) {
+                        *row = Row::Finished;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let claims = |row: &&Row| matches!(row, Row::Claimed { .. });
+        assert!(
+            self.rows.values().filter(claims).count() <= 3,
+            "more on their way than allowed"
+        );
+        if let Some(asked) = claim {
+            self.claim(asked);
+        }
+    }
+
+    fn claim(&mut self, asked: usize) {
+        let due: Vec<WaMessageId> = self
+            .rows
+            .iter()
+            .filter(|(_, row)| **row == Row::Queued)
+            .map(|(wa_id, _)| wa_id.clone())
+            .take(asked)
+            .collect();
+        for wa_id in &due {
+            self.rows
+                .insert(wa_id.clone(), Row::Claimed { sent: false });
+        }
+        let claimed = due.into_iter().map(|wa_id| (wa_id, 1)).collect();
+        self.input(Input::Claimed { claimed, asked });
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Enqueue(n) => {
+                self.rows.entry(wa_id(n)).or_insert(Row::Queued);
+                self.input(Input::Wake);
+            }
+            Op::Wake => self.input(Input::Wake),
+            Op::Connect if self.up && !self.online => {
+                self.online = true;
+                self.input(Input::Device(EngineEvent::Connected(identity())));
+            }
+            Op::Disconnect if self.online => {
+                self.online = false;
+                let retry_at = self.now.plus(Duration::from_secs(1));
+                let reason = "reset".to_owned();
+                self.input(Input::Device(EngineEvent::Disconnected {
+                    reason,
+                    retry_at,
+                }));
+            }
+            Op::Ack(n) if self.online => self.answer(n, None),
+            Op::Nack(n) if self.online => self.answer(n, Some(503)),
+            Op::AckTimeout(n) if self.up => {
+                self.input(Input::Device(EngineEvent::AckTimeout { wa_id: wa_id(n) }));
+            }
+            Op::CallReturns(n, written) => self.call_returns(n, written, RetryClass::Backoff),
+            Op::SessionDown(n) => self.call_returns(n, false, RetryClass::SessionDown),
+            Op::DeviceSettles => self.device_settles(),
+            Op::DeviceFaults if self.up => {
+                self.ends(Ended::Fault {
+                    reason: "x".to_owned(),
+                });
+            }
+            Op::LoggedOutByPhone if self.up => {
+                self.ends(Ended::LoggedOut {
+                    reason: "x".to_owned(),
+                });
+            }
+            Op::Restart | Op::Stop => {
+                self.generation += 1;
+                let stop = matches!(op, Op::Stop);
+                let desired = if stop {
+                    Desired::Stopped
+                } else {
+                    Desired::Running
+                };
+                self.input(Input::Wanted(want(desired, self.generation)));
+            }
+            Op::Later => {
+                if let Some(at) = self.core.next_tick() {
+                    self.now = self.now.max(at);
+                    self.input(Input::Tick);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, n: usize, error: Option<u32>) {
+        let at = self.now;
+        let event = EngineEvent::ServerAck {
+            wa_id: wa_id(n),
+            chat: None,
+            error,
+            at,
+        };
+        self.input(Input::Device(event));
+    }
+
+    fn call_returns(&mut self, n: usize, written: bool, class: RetryClass) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let (wa_id, flight) = self.calls.remove(n % self.calls.len());
+        self.input(if written {
+            Input::Written { wa_id, flight }
+        } else {
+            Input::NotWritten {
+                wa_id,
+                flight,
+                class,
+                failure: failure(),
+            }
+        });
+    }
+
+    fn device_settles(&mut self) {
+        if self.opening {
+            self.opening = false;
+            self.up = true;
+            self.input(Input::Opened { linked: true });
+        } else if self.ending && self.up {
+            self.ends(Ended::Stopped);
+        }
+    }
+
+    fn ends(&mut self, ended: Ended) {
+        self.up = false;
+        self.online = false;
+        self.ending = false;
+        self.input(Input::Device(EngineEvent::Ended(ended)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// MP-2: one claim, at most one send, exactly one outcome; nothing is sent without a connection; at
+    /// most one device; when the session is over, no message is left claimed.
+    #[test]
+    fn no_order_of_events_sends_twice_for_one_claim(
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut model = Model::new();
+        for op in ops {
+            if model.core.is_over() {
+                break;
+            }
+            model.run(op);
+        }
+        if model.core.is_over() {
+            let left = model.rows.values().any(|row| matches!(row, Row::Claimed { .. }));
+            prop_assert!(!left, "a claim was left behind: {:?}", model.rows);
+        }
+    }
+
+    /// Liveness: after any trouble, a connected session with answers from the server finishes everything.
+    #[test]
+    fn every_message_is_finished_once_the_trouble_is_over(
+        ops in prop::collection::vec(op(), 1..80),
+    ) {
+        let mut model = Model::new();
+        for op in ops {
+            if !matches!(op, Op::Stop | Op::LoggedOutByPhone) {
+                model.run(op);
+            }
+        }
+        for _ in 0..200 {
+            let unfinished = model.rows.values().any(|row| *row != Row::Finished);
+            if !unfinished {
+                break;
+            }
+            model.run(Op::DeviceSettles);
+            model.run(Op::Connect);
+            model.run(Op::Wake);
+            model.run(Op::CallReturns(0, true));
+            for n in 0..6 {
+                model.run(Op::Ack(n));
+            }
+            model.run(Op::Later);
+        }
+        prop_assert!(model.rows.values().all(|row| *row == Row::Finished), "{:?}", model.rows);
+    }
+}

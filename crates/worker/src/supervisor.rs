@@ -1,0 +1,369 @@
+//! Holds leases, and makes the running actors match what is wanted.
+//!
+//! A session whose row wants a worker is taken by whoever gets its lease; the actor of the holder carries
+//! out what is wanted, and the lease goes back when nothing is left to do. Leases are renewed well before
+//! they end. A lease that cannot be renewed is a session that must be let go (SL-1): the database may
+//! have given it to somebody else, and two holders of one device would take each other's connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use wagate_domain::SessionId;
+use wagate_store::bus::{BusMessage, Heard};
+use wagate_store::{Lease, StoreError, leases};
+
+use crate::session::{Actor, Control, Handle, Mailbox, Outcome};
+use crate::worker::Shared;
+
+/// A session whose actor ended by a fault is not taken up again sooner.
+const FAULT_PAUSE: Duration = Duration::from_secs(5);
+/// Sessions that one transaction acquires.
+const ACQUIRE_MAX: u32 = 64;
+/// The network is called "back" this often at most.
+const NUDGE_EVERY: Duration = Duration::from_secs(1);
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    actors: JoinSet<(Lease, Outcome)>,
+    /// Which session a task runs, for one that panics.
+    tasks: HashMap<Id, Lease>,
+    /// Sessions that may be started now; fills up with time.
+    budget: f64,
+    budget_at: Instant,
+    /// When every lease that was not renewed since has ended.
+    renewed_until: Instant,
+    /// Leases kept for a while after a fault, so that nobody runs into it at once.
+    penalties: Vec<(Instant, Lease)>,
+    nudged_at: Instant,
+    /// Acquire before the next tick: there is reason to believe that somebody waits.
+    eager: bool,
+}
+
+/// Runs until `stop`, then until every session has ended, which `gone` tells.
+pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, gone: CancellationToken) {
+    let now = Instant::now();
+    let mut supervisor = Supervisor {
+        budget: f64::from(shared.options.restore_per_second.min(ACQUIRE_MAX)),
+        budget_at: now,
+        renewed_until: now + shared.options.lease_ttl,
+        actors: JoinSet::new(),
+        tasks: HashMap::new(),
+        penalties: Vec::new(),
+        nudged_at: now,
+        eager: true,
+        shared,
+    };
+    supervisor.supervise(&stop).await;
+    supervisor.wind_up().await;
+    gone.cancel();
+}
+
+impl Supervisor {
+    async fn supervise(&mut self, stop: &CancellationToken) {
+        let shared = Arc::clone(&self.shared);
+        let mut bus = shared.bus.subscribe();
+        let mut bus_open = true;
+        let mut tick = interval(shared.options.tick);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewal = interval(shared.options.lease_ttl / 3);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let more_at = self.more_at();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(ended) = self.actors.join_next_with_id() => self.actor_ended(ended).await,
+                _ = renewal.tick() => {
+                    self.renew().await;
+                    self.refresh_undone().await;
+                }
+                heard = bus.recv(), if bus_open => match heard {
+                    Heard::Message(BusMessage::DesiredChanged { session }) => self.desired(&session),
+                    Heard::Message(_) => {}
+                    Heard::Missed => {
+                        self.tell_all(Control::DesiredChanged);
+                        self.eager = true;
+                    }
+                    Heard::Closed => bus_open = false,
+                },
+                () = shared.network_back.notified() => self.network_back(),
+                () = sleep_until(more_at.unwrap_or_else(Instant::now)), if more_at.is_some() => {
+                    self.acquire().await;
+                }
+                _ = tick.tick() => {
+                    self.end_penalties().await;
+                    self.eager = true;
+                }
+            }
+        }
+    }
+
+    /// When to acquire next, if there is reason to: as soon as the budget allows.
+    fn more_at(&mut self) -> Option<Instant> {
+        if !self.eager {
+            return None;
+        }
+        let now = Instant::now();
+        let per_second = f64::from(self.shared.options.restore_per_second);
+        let earned = now.duration_since(self.budget_at).as_secs_f64() * per_second;
+        self.budget_at = now;
+        self.budget = (self.budget + earned).min(f64::from(ACQUIRE_MAX).min(per_second.max(1.0)));
+        // A few at a time rather than one by one: a transaction costs the same.
+        let wanted = (per_second / 20.0).clamp(1.0, f64::from(ACQUIRE_MAX));
+        let missing = (wanted - self.budget).max(0.0);
+        Some(now + Duration::from_secs_f64(missing / per_second))
+    }
+
+    /// Takes sessions that want a worker, as many as the budget and the free slots allow.
+    async fn acquire(&mut self) {
+        self.more_at();
+        self.eager = false;
+        let held = self.actors.len() + self.penalties.len();
+        let free = self.shared.options.sessions_max.saturating_sub(held);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0 to 64"
+        )]
+        let affordable = self.budget as u32;
+        let max = affordable.min(u32::try_from(free).unwrap_or(u32::MAX));
+        if max == 0 {
+            return;
+        }
+        let (worker, ttl) = (
+            self.shared.options.id.clone(),
+            self.shared.options.lease_ttl,
+        );
+        let now = self.shared.clock.now();
+        let acquired = self
+            .shared
+            .db
+            .write(move |tx| leases::acquire_some(tx, &worker, max, ttl, now))
+            .await;
+        match acquired {
+            Ok(leases) => {
+                self.budget -= f64::from(u32::try_from(leases.len()).unwrap_or(u32::MAX));
+                let all = u32::try_from(leases.len()).is_ok_and(|taken| taken < max);
+                self.eager = !all;
+                if all {
+                    self.shared.restored.store(true, Ordering::Relaxed);
+                }
+                for lease in leases {
+                    self.start(lease);
+                }
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "sessions could not be acquired, next tick tries again"
+                );
+            }
+        }
+    }
+
+    fn start(&mut self, lease: Lease) {
+        let (handle, mailbox) = Handle::new(lease.clone());
+        let former = self.shared.handles().insert(lease.session.clone(), handle);
+        if let Some(former) = former {
+            // Its lease ended unnoticed: SL-1 says that it must not go on.
+            former.lose();
+        }
+        let shared = Arc::clone(&self.shared);
+        let task = self.actors.spawn(run_actor(shared, lease.clone(), mailbox));
+        self.tasks.insert(task.id(), lease);
+    }
+
+    async fn actor_ended(&mut self, ended: Result<(Id, (Lease, Outcome)), JoinError>) {
+        let (lease, outcome) = match ended {
+            Ok((id, (lease, outcome))) => {
+                self.tasks.remove(&id);
+                (lease, outcome)
+            }
+            Err(error) => {
+                let Some(lease) = self.tasks.remove(&error.id()) else {
+                    return;
+                };
+                tracing::error!(
+                    session.id = %lease.session,
+                    error = &error as &dyn std::error::Error,
+                    "a session's actor panicked"
+                );
+                (lease, Outcome::Fault)
+            }
+        };
+        match outcome {
+            Outcome::Done => self.release(&lease).await,
+            Outcome::Fault => {
+                self.penalties
+                    .push((Instant::now() + FAULT_PAUSE, lease.clone()));
+            }
+            Outcome::LeaseLost | Outcome::Deleted => {}
+        }
+        // A successor under a newer lease keeps its own handle.
+        let mut handles = self.shared.handles();
+        if handles
+            .get(&lease.session)
+            .is_some_and(|handle| handle.lease.token == lease.token)
+        {
+            handles.remove(&lease.session);
+        }
+        drop(handles);
+        // Something new may have been wanted in the meantime.
+        self.eager = true;
+    }
+
+    async fn release(&self, lease: &Lease) {
+        let given_back = {
+            let lease = lease.clone();
+            self.shared
+                .db
+                .write(move |tx| leases::release(tx, &lease))
+                .await
+        };
+        match given_back {
+            Ok(()) | Err(StoreError::LeaseLost | StoreError::NotFound { .. }) => {}
+            Err(error) => {
+                // It ends by itself after its time.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(session.id = %lease.session, error, "a lease could not be given back");
+            }
+        }
+    }
+
+    async fn end_penalties(&mut self) {
+        let now = Instant::now();
+        let (over, left) = std::mem::take(&mut self.penalties)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(until, _)| *until <= now);
+        self.penalties = left;
+        for (_, lease) in over {
+            self.release(&lease).await;
+        }
+    }
+
+    async fn renew(&mut self) {
+        let asked_at = Instant::now();
+        let (worker, ttl) = (
+            self.shared.options.id.clone(),
+            self.shared.options.lease_ttl,
+        );
+        let now = self.shared.clock.now();
+        match self
+            .shared
+            .db
+            .write(move |tx| leases::renew(tx, &worker, ttl, now))
+            .await
+        {
+            Ok(held) => {
+                self.renewed_until = asked_at + ttl;
+                let held: HashMap<SessionId, Lease> = held
+                    .into_iter()
+                    .map(|lease| (lease.session.clone(), lease))
+                    .collect();
+                for (session, handle) in self.shared.handles().iter() {
+                    let still = held
+                        .get(session)
+                        .is_some_and(|l| l.token == handle.lease.token);
+                    if !still {
+                        tracing::warn!(session.id = %session, "the lease is lost");
+                        handle.lose();
+                    }
+                }
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "leases could not be renewed");
+                if Instant::now() >= self.renewed_until {
+                    tracing::error!("the leases have ended, all sessions are let go");
+                    for handle in self.shared.handles().values() {
+                        handle.lose();
+                    }
+                }
+            }
+        }
+    }
+
+    fn desired(&mut self, session: &SessionId) {
+        match self.shared.handles().get(session) {
+            // Should the lane be full, the tick finds what is undone.
+            Some(handle) => {
+                handle.tell(Control::DesiredChanged);
+            }
+            None => self.eager = true,
+        }
+    }
+
+    /// Tells actors whose row wants something that they have not carried out: the wake-up may be lost.
+    async fn refresh_undone(&self) {
+        let worker = self.shared.options.id.clone();
+        match self
+            .shared
+            .db
+            .read(move |tx| leases::undone(tx, &worker))
+            .await
+        {
+            Ok(sessions) => {
+                let handles = self.shared.handles();
+                for session in sessions {
+                    if let Some(handle) = handles.get(&session) {
+                        handle.tell(Control::DesiredChanged);
+                    }
+                }
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "what is wanted could not be read, next tick tries again"
+                );
+            }
+        }
+    }
+
+    fn tell_all(&self, control: Control) {
+        for handle in self.shared.handles().values() {
+            handle.tell(control);
+        }
+    }
+
+    /// One session came back from a back-off: the others need not sleep out theirs. The engine paces
+    /// what follows.
+    fn network_back(&mut self) {
+        if self.nudged_at.elapsed() >= NUDGE_EVERY {
+            self.nudged_at = Instant::now();
+            self.tell_all(Control::Nudge);
+        }
+    }
+
+    /// Ends all actors and gives their leases back. `Worker::stop` cuts what takes too long.
+    async fn wind_up(&mut self) {
+        self.tell_all(Control::Shutdown);
+        let mut renewal = interval(self.shared.options.lease_ttl / 3);
+        let mut reminder = interval(Duration::from_millis(250));
+        while !self.actors.is_empty() {
+            tokio::select! {
+                Some(ended) = self.actors.join_next_with_id() => self.actor_ended(ended).await,
+                _ = renewal.tick() => self.renew().await,
+                // A lane that was full when the word went round has room by now.
+                _ = reminder.tick() => self.tell_all(Control::Shutdown),
+            }
+        }
+        for (_, lease) in std::mem::take(&mut self.penalties) {
+            self.release(&lease).await;
+        }
+    }
+}
+
+async fn run_actor(shared: Arc<Shared>, lease: Lease, mailbox: Mailbox) -> (Lease, Outcome) {
+    let outcome = match Actor::load(shared, lease.clone(), mailbox).await {
+        Ok(actor) => Box::pin(actor.run()).await,
+        Err(outcome) => outcome,
+    };
+    (lease, outcome)
+}
