@@ -52,10 +52,10 @@ mod kind {
     pub(super) const TC_TOKEN: StateKind = StateKind(17);
     pub(super) const PENDING_INBOUND: StateKind = StateKind(18);
     pub(super) const MSG_SECRET_KEPT: StateKind = StateKind(19);
-    /// 16 kinds, a wheel of ten minutes each.
+    /// 32 kinds, a wheel of ten minutes each.
     pub(super) const SENT_FIRST: u8 = 32;
-    /// 16 kinds, a wheel of eight days each.
-    pub(super) const MSG_SECRET_FIRST: u8 = 48;
+    /// 32 kinds, a wheel of eight days each.
+    pub(super) const MSG_SECRET_FIRST: u8 = 64;
 }
 
 pub(crate) type Result<T> = std::result::Result<T, LibraryError>;

@@ -30,7 +30,7 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let key = MasterKey::generate().to_text();
+        let key = MasterKey::generate().unwrap().to_text();
         let db = Self::db(&folder, &key).await;
         let lease = db
             .write(|tx| {
@@ -56,7 +56,7 @@ impl Bench {
 
     async fn db(folder: &tempfile::TempDir, key: &str) -> Db {
         let url = format!("sqlite:{}", folder.path().join("test.db").display());
-        let sealer = Sealer::new(MasterKey::parse(key).unwrap(), Vec::new());
+        let sealer = Sealer::new(&MasterKey::parse(key).unwrap(), &[]);
         let db = Db::open(DbOptions::new(url), sealer).await.unwrap();
         db.migrate().await.unwrap();
         db

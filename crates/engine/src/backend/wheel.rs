@@ -1,22 +1,22 @@
-//! Rows that expire, in a wheel of sixteen kinds.
+//! Rows that expire, in a wheel of thirty-two kinds.
 //!
 //! The store has no clock of its own, so a row's kind says when it may go: a spoke covers a span of time,
 //! and is cleared as a whole when the span has passed. A row may so live up to one span too long, never
 //! shorter. Reading asks all spokes; there is no hot path that reads.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use wagate_domain::SessionId;
 use wagate_store::device_state::{self, StateKind};
 use wagate_store::{Lease, StoreError, Tx};
 
-const SPOKES: i64 = 16;
+const SPOKES: u8 = 32;
 
 pub(super) struct Wheel {
     first: u8,
     span_secs: i64,
     /// A bit for each spoke that may hold rows: all at start, since an earlier life may have left some.
-    used: AtomicU16,
+    used: AtomicU32,
 }
 
 impl Wheel {
@@ -24,7 +24,7 @@ impl Wheel {
         Self {
             first,
             span_secs,
-            used: AtomicU16::new(u16::MAX),
+            used: AtomicU32::new(u32::MAX),
         }
     }
 
@@ -37,7 +37,7 @@ impl Wheel {
 
     pub(super) fn kinds(&self) -> impl Iterator<Item = StateKind> {
         let first = self.first;
-        (0..16u8).map(move |index| StateKind(first + index))
+        (0..SPOKES).map(move |index| StateKind(first + index))
     }
 
     /// Which spokes hold only rows of before `cutoff`, given that no row is of after `latest`.
@@ -45,12 +45,12 @@ impl Wheel {
         let used = self.used.load(Ordering::SeqCst);
         let oldest = cutoff.div_euclid(self.span_secs);
         let newest = latest.div_euclid(self.span_secs);
-        let live = (newest - oldest + 1).clamp(0, SPOKES);
+        let live = (newest - oldest + 1).clamp(0, i64::from(SPOKES));
         let mut stale = used;
         for step in 0..live {
             stale &= !(1 << self.index((oldest + step) * self.span_secs));
         }
-        (0..16u8)
+        (0..SPOKES)
             .filter(|index| stale & (1 << index) != 0)
             .map(|index| self.kind(index))
             .collect()
@@ -65,7 +65,7 @@ impl Wheel {
     }
 
     fn index(&self, at: i64) -> u8 {
-        u8::try_from(at.div_euclid(self.span_secs).rem_euclid(SPOKES)).unwrap_or(0)
+        u8::try_from(at.div_euclid(self.span_secs).rem_euclid(i64::from(SPOKES))).unwrap_or(0)
     }
 
     fn kind(&self, index: u8) -> StateKind {
@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn everything_but_the_live_span_is_suspect_at_start() {
         let wheel = Wheel::new(32, 600);
-        assert_eq!(wheel.stale(6_000_000 - 7200, 6_000_000).len(), 16 - 13);
+        assert_eq!(wheel.stale(6_000_000 - 7200, 6_000_000).len(), 32 - 13);
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn kind(message: &wa::Message) -> Option<&'static str> {
     rest.message_context_info = Default::default();
     rest.sender_key_distribution_message = Default::default();
     rest.fast_ratchet_key_sender_key_distribution_message = Default::default();
-    (rest != wa::Message::default()).then_some("unknown")
+    (waproto::codec::message_encoded_len(&rest) > 0).then_some("unknown")
 }
 
 type IsSet = fn(&wa::Message) -> bool;

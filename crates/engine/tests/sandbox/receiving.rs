@@ -1,0 +1,92 @@
+//! IN-1: committed before acknowledged, and delivered again when the commit failed.
+
+use wagate_domain::Jid;
+
+use crate::harness::{A, B, Harness};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_committed_before_it_is_acknowledged() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    companion.sink.hold();
+    let peer = harness.phone(B);
+    let id = peer.send(A, "hello").await.unwrap();
+    companion.sink.until_waiting().await;
+    // Decrypted, not committed: the network must still hold it for this device.
+    let unconfirmed = harness.network.with_world(|world, _, _| {
+        let account = world.account_by_phone(A).unwrap();
+        let companion = account.devices().find(|device| device.number != 0).unwrap();
+        companion
+            .unconfirmed()
+            .filter(|stanza| stanza.is("message"))
+            .count()
+    });
+    assert_eq!(unconfirmed, 1);
+    companion.sink.release();
+    let message = companion.sink.text("hello").await;
+    assert_eq!(message.wa_id.as_str(), id);
+    assert_eq!((&message.chat, &message.sender), (&Jid::pn(B), &Jid::pn(B)));
+    assert!(!message.from_me);
+    assert_eq!(message.push_name.as_deref(), Some("Budi"));
+    peer.expect_receipt(&id, "delivered").await.unwrap();
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_committed_comes_again() {
+    let harness = Harness::start().await;
+    let (lease, mut companion) = harness.linked(A).await;
+    companion.sink.fail(true);
+    let peer = harness.phone(B);
+    let id = peer.send(A, "again").await.unwrap();
+    companion.sink.until_refused().await;
+    companion.stop().await;
+    assert!(companion.sink.all().is_empty());
+    drop(companion);
+    let mut companion = harness.open(&lease).await;
+    let message = companion.sink.text("again").await;
+    assert_eq!(message.wa_id.as_str(), id);
+    companion.connected().await;
+    companion.stop().await;
+    assert_eq!(companion.sink.all().len(), 1);
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_while_away_comes_in_order() {
+    let harness = Harness::start().await;
+    let (lease, mut companion) = harness.linked(A).await;
+    companion.stop().await;
+    drop(companion);
+    let peer = harness.phone(B);
+    for number in 0..20 {
+        peer.send(A, &format!("waited {number}")).await.unwrap();
+    }
+    let mut companion = harness.open(&lease).await;
+    companion.sink.text("waited 19").await;
+    let texts: Vec<_> = companion
+        .sink
+        .all()
+        .iter()
+        .filter_map(|message| message.content.as_text().map(str::to_owned))
+        .collect();
+    let wanted: Vec<_> = (0..20).map(|number| format!("waited {number}")).collect();
+    assert_eq!(texts, wanted);
+    assert!(companion.sink.all().iter().all(|message| message.offline));
+    companion.connected().await;
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_owner_writes_on_the_phone_appears() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    harness.phone(A).send(B, "by hand").await.unwrap();
+    let message = companion.sink.text("by hand").await;
+    assert!(message.from_me);
+    assert_eq!((&message.chat, &message.sender), (&Jid::pn(B), &Jid::pn(A)));
+    companion.stop().await;
+    harness.judge().await;
+}

@@ -1,0 +1,182 @@
+//! Written, acknowledged, delivered, read; refused, and not heard of again.
+
+use std::time::Duration;
+
+use wagate_domain::{Jid, PhoneNumber, ReceiptKind, RetryClass, WaMessageId};
+use wagate_engine::{EngineError, EngineEvent};
+use wagate_network::faults::{Action, FaultRule, Match, When};
+
+use crate::harness::{A, B, Harness, content};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_is_acknowledged_delivered_and_read() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    let id = companion.send(B, "hello").await;
+    assert_eq!(companion.ack(&id).await, None);
+    let shown = harness.phone(B).expect_text("hello").await.unwrap();
+    assert_eq!(shown.id, id.as_str());
+    assert_eq!(
+        companion.receipt(&id, ReceiptKind::Delivered).await,
+        Jid::pn(B)
+    );
+    harness.phone(B).read(A).await.unwrap();
+    assert_eq!(companion.receipt(&id, ReceiptKind::Read).await, Jid::pn(B));
+    // The owner's phone shows it too.
+    harness.phone(A).expect_text("hello").await.unwrap();
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_at_once_are_each_acknowledged() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    let first = companion.send(B, "0").await;
+    assert_eq!(companion.ack(&first).await, None);
+    let mut sends = tokio::task::JoinSet::new();
+    for number in 1..=100 {
+        let device = companion.device.clone();
+        sends.spawn(async move {
+            let id = WaMessageId::generate();
+            device
+                .send(&id, &Jid::pn(B), &content(&number.to_string()))
+                .await
+                .unwrap();
+            id
+        });
+    }
+    for id in sends.join_all().await {
+        assert_eq!(companion.ack(&id).await, None);
+    }
+    assert_eq!(harness.phone(B).expect_count(101).await.unwrap().len(), 101);
+    assert_eq!(companion.device.stats().awaiting_ack, 0);
+    assert_eq!(companion.device.stats().messages_written, 101);
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_acknowledgement_times_out_and_a_resend_shows_once() {
+    let timeout = Duration::from_millis(1500);
+    let harness = Harness::start_with(|options| options.ack_timeout = timeout).await;
+    let (_, mut companion) = harness.linked(A).await;
+    harness.phone(A).lose_acks(1);
+    let id = companion.send(B, "once").await;
+    companion
+        .expect("the time-out", |event| match event {
+            EngineEvent::AckTimeout { wa_id } if *wa_id == id => Some(()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(companion.device.stats().ack_timeouts, 1);
+    // MP-2: the same id again.
+    companion
+        .device
+        .send(&id, &Jid::pn(B), &content("once"))
+        .await
+        .unwrap();
+    assert_eq!(companion.ack(&id).await, None);
+    harness.phone(B).expect_text("once").await.unwrap();
+    assert_eq!(harness.phone(B).texts(), ["once"]);
+    companion.stop().await;
+    harness.network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_comes_with_its_code() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    for code in [479_u16, 463, 475] {
+        let rule = FaultRule::new(
+            Match::from_device("message").account(A),
+            Action::Nack { code },
+        )
+        .when(When {
+            times: Some(1),
+            ..When::default()
+        });
+        harness
+            .network
+            .with_world(|world, _, _| world.faults.add(rule))
+            .unwrap();
+        let id = companion.send(B, "refused").await;
+        let refused = companion.ack(&id).await;
+        assert_eq!(refused, Some(u32::from(code)));
+        let class = EngineError::Nack {
+            code: u32::from(code),
+        }
+        .retry_class();
+        assert_eq!(class == RetryClass::Never, code == 479);
+    }
+    assert_eq!(companion.device.stats().nacks, 3);
+    companion.stop().await;
+    harness.network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_on_whatsapp_is_not_written_to() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    let nobody = "6281199999999";
+    let id = WaMessageId::generate();
+    let sent = companion
+        .device
+        .send(&id, &Jid::pn(nobody), &content("anybody?"))
+        .await;
+    assert!(
+        matches!(&sent, Err(EngineError::NotOnWhatsApp(jid)) if *jid == Jid::pn(nobody)),
+        "{sent:?}"
+    );
+    let phones: Vec<_> = [B, nobody]
+        .iter()
+        .map(|phone| PhoneNumber::parse(phone, None).unwrap())
+        .collect();
+    let found = companion.device.registrations(&phones).await.unwrap();
+    assert_eq!(found[0].jid, Some(Jid::pn(B)));
+    assert_eq!(found[1].jid, None);
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_without_keys_is_an_error_and_no_silent_loss() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    let mut matches = Match::from_device("iq").account(A);
+    matches.stanza.xmlns = Some("encrypt".to_owned());
+    matches.stanza.child = Some("key".to_owned());
+    let refuse = Action::IqError {
+        code: 503,
+        text: None,
+        backoff: None,
+    };
+    let rule = FaultRule::new(matches, refuse).when(When {
+        times: Some(1),
+        ..When::default()
+    });
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let id = WaMessageId::generate();
+    let sent = companion
+        .device
+        .send(&id, &Jid::pn(B), &content("lost?"))
+        .await;
+    let error = sent.unwrap_err();
+    assert!(
+        matches!(error, EngineError::Refused { code: 503, .. }),
+        "{error:?}"
+    );
+    assert_eq!(error.retry_class(), RetryClass::Backoff);
+    companion
+        .device
+        .send(&id, &Jid::pn(B), &content("found"))
+        .await
+        .unwrap();
+    assert_eq!(companion.ack(&id).await, None);
+    harness.phone(B).expect_text("found").await.unwrap();
+    companion.stop().await;
+    harness.judge().await;
+}

@@ -1,0 +1,121 @@
+//! Connections that break or fall silent, and what is not shown to others.
+
+use std::time::Duration;
+
+use wagate_engine::{EngineEvent, Liveness};
+use wagate_network::phone::PhoneEvent;
+use wagate_network::world::NetworkEvent;
+
+use crate::harness::{A, B, BOUND, Harness};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_connection_comes_back() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    harness.phone(A).drop_companions();
+    companion
+        .expect("the disconnection", |event| match event {
+            EngineEvent::Disconnected { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+        .await;
+    companion.connected().await;
+    let id = companion.send(B, "back").await;
+    assert_eq!(companion.ack(&id).await, None);
+    assert_eq!(companion.device.stats().logins, 2);
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_is_noticed_and_replaced() {
+    let quick = Liveness {
+        probe_after: Duration::from_millis(600),
+        answer_within: Duration::from_secs(2),
+    };
+    let harness = Harness::start_with(|options| options.liveness = quick).await;
+    let (_, mut companion) = harness.linked(A).await;
+    harness.phone(A).silence_companions();
+    companion
+        .expect("the silence", |event| match event {
+            EngineEvent::Silent => Some(()),
+            _ => None,
+        })
+        .await;
+    companion.connected().await;
+    let id = companion.send(B, "heard again").await;
+    assert_eq!(companion.ack(&id).await, None);
+    companion.stop().await;
+    harness.network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_is_not_taken_for_dead() {
+    let quick = Liveness {
+        probe_after: Duration::from_millis(200),
+        answer_within: Duration::from_secs(5),
+    };
+    let harness = Harness::start_with(|options| options.liveness = quick).await;
+    let (_, mut companion) = harness.linked(A).await;
+    // Several probes are answered in this time.
+    let quiet = tokio::time::timeout(Duration::from_secs(2), async {
+        companion
+            .expect("silence or disconnection", |event| match event {
+                EngineEvent::Silent | EngineEvent::Disconnected { .. } => Some(()),
+                _ => None,
+            })
+            .await;
+    });
+    assert!(quiet.await.is_err());
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owner_is_not_shown_as_online() {
+    let harness = Harness::start().await;
+    let mut events = harness.network.subscribe();
+    harness.phone(B).subscribe_presence(A).unwrap();
+    let (_, mut companion) = harness.linked(A).await;
+    let account = harness.phone(B).account();
+    // Each login goes online and back: the last word must be "unavailable".
+    let last = tokio::time::timeout(BOUND, async {
+        let mut was_online = false;
+        loop {
+            if let Ok(NetworkEvent::Phone(PhoneEvent::Presence {
+                account: at,
+                available,
+                ..
+            })) = events.recv().await
+                && at == account
+            {
+                if available {
+                    was_online = true;
+                } else if was_online {
+                    return;
+                }
+            }
+        }
+    });
+    last.await.expect("B sees A go offline again");
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_while_everything_is_down_is_quick() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    harness.network.stop().await;
+    companion
+        .expect("the disconnection", |event| match event {
+            EngineEvent::Disconnected { .. } => Some(()),
+            _ => None,
+        })
+        .await;
+    let stop = tokio::time::timeout(Duration::from_secs(10), companion.stop());
+    assert!(stop.await.is_ok());
+    tokio::time::timeout(BOUND, harness.engine.shutdown())
+        .await
+        .expect("all tasks ended");
+}
