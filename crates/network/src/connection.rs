@@ -38,6 +38,9 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a closed socket waits for the client to close its side.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a login waits for the end of its device's older connection.
+const TAKEOVER_GRACE: Duration = Duration::from_millis(100);
+
 /// Why a connection ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
@@ -147,6 +150,12 @@ where
         // if a frame is faster than they are.
         let delay = network.options().dictionary2_delay;
         let hold = (version == 2 && !delay.is_zero()).then(|| Instant::now() + delay);
+        if let Some(older) = network.older_connection(&payload) {
+            // A client that closes and comes back at once may be quicker than the task that reads
+            // its old socket. Only a connection that stays is one that is taken over.
+            let left = timeout(TAKEOVER_GRACE, older.gone()).await;
+            tracing::trace!(taken_over = left.is_err(), "a device comes back");
+        }
         let (id, outbox) = network.connected(|conn| Hello {
             conn,
             payload,

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use waproto::whatsapp::ClientPayload;
 
 use crate::certificates::{CertificateError, Certificates};
 use crate::clock::Clock;
@@ -404,10 +405,21 @@ impl Network {
         (id, outbox)
     }
 
+    /// The open connection of the device that a login names.
+    pub(crate) fn older_connection(&self, login: &ClientPayload) -> Option<Arc<Outbox>> {
+        let phone = login.username?.to_string();
+        let device = u16::try_from(login.device?).ok()?;
+        let core = self.0.lock();
+        let conn = core.world.account_by_phone(&phone)?.device(device)?.conn?;
+        core.outboxes.get(&conn).map(Arc::clone)
+    }
+
     /// Forgets a connection.
     pub(crate) fn disconnected(&self, id: ConnId) {
         let mut core = self.0.lock();
-        core.outboxes.remove(&id);
+        if let Some(outbox) = core.outboxes.remove(&id) {
+            outbox.leave();
+        }
         self.0
             .run(&mut core, |world, now, out| world.closed(now, id, out));
     }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -26,6 +27,8 @@ pub(crate) enum End {
 pub(crate) struct Outbox {
     state: Mutex<State>,
     wake: Notify,
+    /// Tells who waits for the end of the connection.
+    left: Notify,
     max: usize,
 }
 
@@ -34,6 +37,7 @@ struct State {
     waiting: VecDeque<Node>,
     end: Option<End>,
     silent: bool,
+    gone: bool,
 }
 
 /// What the connection's task has to do.
@@ -49,6 +53,7 @@ impl Outbox {
         Self {
             state: Mutex::default(),
             wake: Notify::new(),
+            left: Notify::new(),
             max,
         }
     }
@@ -88,6 +93,21 @@ impl Outbox {
         state.waiting = VecDeque::new();
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// The connection has ended.
+    pub(crate) fn leave(&self) {
+        self.lock().gone = true;
+        self.left.notify_waiters();
+    }
+
+    /// Waits until the connection has ended.
+    pub(crate) async fn gone(&self) {
+        let mut left = pin!(self.left.notified());
+        left.as_mut().enable();
+        if !self.lock().gone {
+            left.await;
+        }
     }
 
     /// Waits until there is something to take.
