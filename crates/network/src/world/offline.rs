@@ -55,18 +55,24 @@ impl Turn<'_> {
             return false;
         };
         let dropped = device.mailbox.dropped;
-        let Some(origin) = live else {
-            device.mailbox.push(node);
-            if device.mailbox.dropped != dropped {
+        // Kept until it is confirmed, although it goes out now: the connection may break before.
+        let copy = live.map(|origin| (origin, node.clone()));
+        device.mailbox.push(node);
+        if copy.is_some() {
+            device.mailbox.mark_all_sent();
+        }
+        if device.mailbox.dropped != dropped {
+            if dropped == 0 {
                 tracing::warn!(
                     device = number,
-                    "a device's mailbox is full, its oldest stanza is dropped"
+                    "a device's mailbox is full, its oldest stanzas are dropped"
                 );
             }
+            self.world.counters.mailbox_dropped += 1;
+        }
+        let Some((origin, node)) = copy else {
             return false;
         };
-        device.mailbox.push(node.clone());
-        device.mailbox.mark_all_sent();
         self.emit(origin, node);
         true
     }
