@@ -7,6 +7,7 @@
 //! LID at will, and a session per address does not decrypt what the other one began.
 
 mod adv;
+mod app_state;
 pub mod behaviour;
 mod content;
 mod greet;
@@ -128,6 +129,8 @@ pub struct Phone {
     /// The address under which a chat's peer wrote last, so that answers go the same way.
     wire: HashMap<String, Jid>,
     next_stanza: u64,
+    /// Whether the owner's name stands in the app state.
+    name_published: bool,
 }
 
 /// Who the phone is.
@@ -183,6 +186,7 @@ impl Phone {
             retries: Retries::default(),
             wire: HashMap::new(),
             next_stanza: 0,
+            name_published: false,
         })
     }
 

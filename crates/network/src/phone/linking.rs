@@ -118,6 +118,7 @@ impl Phone {
         adv_secret: &[u8],
         port: &mut dyn PhonePort,
     ) -> Result<u16, LinkError> {
+        self.publish_name(now, port);
         let key_index = port.next_key_index();
         let companion = self.accept(now, identity, adv_secret, key_index)?;
         let device = port

@@ -4,6 +4,7 @@
 use crate::jid::Jid;
 use crate::node::Node;
 use crate::phone::{AcceptedCompanion, Peer, PhoneEvent, PhonePort, PrekeyBundle};
+use crate::world::turn::{Origin, Turn};
 use crate::world::{AccountId, Effect, Millis, NetworkEvent, World};
 
 use super::Shell;
@@ -77,7 +78,8 @@ impl PhonePort for ShellPort<'_> {
     }
 
     fn bundle(&mut self, account: AccountId, device: u16) -> Option<PrekeyBundle> {
-        self.world(|world, now, effects| world.bundle(now, account, device, effects))?
+        let to = Origin::phone(self.account);
+        self.world(|world, now, out| Turn { world, now, out }.give_bundle(to, account, device))?
     }
 
     /// The world has no groups so far, so nobody is in one.

@@ -542,3 +542,42 @@ fn a_phone_uploads_more_prekeys_when_they_run_low() {
         .collect();
     assert_eq!((ids.len(), ids[0].clone()), (25, vec![0, 0, 6]));
 }
+
+#[test]
+fn the_owners_name_is_in_the_app_state_before_the_first_companion_and_once() {
+    let mut street = Street::new();
+    let options = PhoneOptions {
+        push_name: Some("Anna".to_owned()),
+        ..PhoneOptions::new(7, ANNA)
+    };
+    let anna = street.add_with(options);
+    link(&mut street, anna, 1);
+    link(&mut street, anna, 2);
+    let patches: Vec<_> = street
+        .sent
+        .iter()
+        .filter(|(_, node)| node.get("xmlns").as_deref() == Some("w:sync:app:state"))
+        .collect();
+    assert_eq!(patches.len(), 1);
+    let collection = patches[0].1.path(&["sync", "collection"]).unwrap();
+    let patch = collection.find("patch").unwrap().data().unwrap();
+    let mut patch = waproto::codec::syncd_patch_decode(&patch).unwrap();
+    patch.version = waproto::buffa::MessageField::some(wa::SyncdVersion { version: Some(1) });
+
+    // As a companion reads it: with the shared key, checking both MACs.
+    let keys = wacore_appstate::expand_app_state_keys(&street.phones[0].app_state_key().1);
+    let mut state = wacore_appstate::hash::HashState::default();
+    let read = wacore_appstate::process_patch(
+        &patch,
+        &mut state,
+        |_| Ok(std::sync::Arc::new(keys.clone())),
+        |_| Ok(None),
+        true,
+        "critical_block",
+    );
+    let read = read.unwrap();
+    assert_eq!(read.mutations[0].index, ["setting_pushName"]);
+    let value = read.mutations[0].action_value.as_ref().unwrap();
+    let name = value.push_name_setting.as_option().unwrap().name.as_deref();
+    assert_eq!(name, Some("Anna"));
+}
