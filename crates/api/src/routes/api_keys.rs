@@ -46,7 +46,7 @@ struct NewKeyOut {
 
 /// Makes a key. Its secret is in this answer only.
 #[utoipa::path(
-    post, path = "/api/v1/api-keys", tag = "api-keys",
+    post, path = "/api/v1/api-keys", tag = "api-keys", operation_id = "api_key_create",
     request_body = CreateIn,
     responses((status = 201, description = "the key", body = crate::envelope::Data<NewKeyOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -71,7 +71,7 @@ async fn create(
 
 /// Lists the keys, without their secrets.
 #[utoipa::path(
-    get, path = "/api/v1/api-keys", tag = "api-keys",
+    get, path = "/api/v1/api-keys", tag = "api-keys", operation_id = "api_key_list",
     responses((status = 200, description = "the keys", body = List<ApiKeyOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
@@ -88,7 +88,7 @@ async fn list(
 
 /// Revokes a key: it works no longer.
 #[utoipa::path(
-    delete, path = "/api/v1/api-keys/{key}", tag = "api-keys",
+    delete, path = "/api/v1/api-keys/{key}", tag = "api-keys", operation_id = "api_key_revoke",
     params(("key" = String, Path, description = "the key's id")),
     responses((status = 200, description = "revoked", body = Done)),
     security(("apiKey" = []), ("bearer" = [])),

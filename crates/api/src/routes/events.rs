@@ -43,7 +43,7 @@ struct EventsParams {
 ///
 /// `page.next` is the cursor for the next call, also when there was nothing.
 #[utoipa::path(
-    get, path = "/api/v1/events", tag = "events",
+    get, path = "/api/v1/events", tag = "events", operation_id = "event_list",
     params(EventsParams),
     responses((status = 200, description = "events in order", body = List<EventOut>)),
     security(("apiKey" = []), ("bearer" = [])),

@@ -44,7 +44,7 @@ enum HealthAnswer {
 
 /// Says that the process lives; with the worker token, in the worker's form and with its figures.
 #[utoipa::path(
-    get, path = "/health", tag = "operations",
+    get, path = "/health", tag = "operations", operation_id = "health",
     responses(
         (status = 200, description = "alive", body = HealthAnswer),
     ),
@@ -82,7 +82,7 @@ struct ReadyOut {
 
 /// Says whether the process can do its work; 503 while it cannot.
 #[utoipa::path(
-    get, path = "/ready", tag = "operations",
+    get, path = "/ready", tag = "operations", operation_id = "ready",
     responses(
         (status = 200, description = "ready", body = ReadyOut),
         (status = 503, description = "not ready", body = ReadyOut),
@@ -113,7 +113,7 @@ async fn ready(State(state): State<ApiState>) -> Response {
 
 /// Shows the metrics in Prometheus' text form; needs the metrics token or the worker token.
 #[utoipa::path(
-    get, path = "/metrics", tag = "operations",
+    get, path = "/metrics", tag = "operations", operation_id = "metrics",
     responses((status = 200, description = "the metrics", body = String, content_type = "text/plain")),
     security(("workerToken" = [])),
 )]

@@ -84,7 +84,7 @@ impl LinkOut {
 
 /// Links a session, or connects it again when it is linked.
 #[utoipa::path(
-    post, path = "/api/v1/sessions/{session}/connect", tag = "sessions",
+    post, path = "/api/v1/sessions/{session}/connect", tag = "sessions", operation_id = "session_connect",
     params(("session" = String, Path, description = "the session's id"), ConnectParams),
     request_body = Option<ConnectIn>,
     responses(
@@ -186,7 +186,7 @@ pub(crate) struct QrOut {
 
 /// Shows the QR code. It rotates: read it again when it expires.
 #[utoipa::path(
-    get, path = "/api/v1/sessions/{session}/qr", tag = "sessions",
+    get, path = "/api/v1/sessions/{session}/qr", tag = "sessions", operation_id = "session_qr",
     params(("session" = String, Path, description = "the session's id"), QrParams),
     responses((status = 200, description = "the QR code", content(
         (Data<QrOut> = "application/json"),

@@ -28,7 +28,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
 /// with `sent`, or 202 when it goes on. A session that lost its connection still takes messages; one
 /// that is not linked, was disconnected on request, or is banned does not (409).
 #[utoipa::path(
-    post, path = "/api/v1/sessions/{session}/messages", tag = "messages",
+    post, path = "/api/v1/sessions/{session}/messages", tag = "messages", operation_id = "message_send",
     params(
         ("session" = String, Path, description = "the session's id"),
         ("Idempotency-Key" = Option<String>, Header, description = "the same key and body get the first answer"),
@@ -78,7 +78,7 @@ struct ListParams {
 
 /// Lists a session's messages, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/sessions/{session}/messages", tag = "messages",
+    get, path = "/api/v1/sessions/{session}/messages", tag = "messages", operation_id = "message_list",
     params(("session" = String, Path, description = "the session's id"), ListParams),
     responses((status = 200, description = "a page", body = List<MessageOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -116,7 +116,7 @@ async fn list(
 
 /// Reads a message, with the history of its status.
 #[utoipa::path(
-    get, path = "/api/v1/messages/{message}", tag = "messages",
+    get, path = "/api/v1/messages/{message}", tag = "messages", operation_id = "message_read",
     params(("message" = String, Path, description = "the message's id")),
     responses((status = 200, description = "the message", body = Data<MessageHistoryOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -131,7 +131,7 @@ async fn read(
 
 /// Cancels a message that is not being sent yet.
 #[utoipa::path(
-    delete, path = "/api/v1/messages/{message}", tag = "messages",
+    delete, path = "/api/v1/messages/{message}", tag = "messages", operation_id = "message_cancel",
     params(("message" = String, Path, description = "the message's id")),
     responses((status = 200, description = "canceled", body = Data<MessageOut>)),
     security(("apiKey" = []), ("bearer" = [])),

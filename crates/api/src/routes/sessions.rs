@@ -105,7 +105,7 @@ fn settled(settled: &Settled) -> Response {
 
 /// Creates a session. It does nothing until it is connected.
 #[utoipa::path(
-    post, path = "/api/v1/sessions", tag = "sessions",
+    post, path = "/api/v1/sessions", tag = "sessions", operation_id = "session_create",
     request_body = Option<CreateIn>,
     responses((status = 201, description = "created", body = Data<SessionOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -127,7 +127,7 @@ async fn create(
 
 /// Lists the sessions.
 #[utoipa::path(
-    get, path = "/api/v1/sessions", tag = "sessions",
+    get, path = "/api/v1/sessions", tag = "sessions", operation_id = "session_list",
     params(PageParams),
     responses((status = 200, description = "a page", body = List<SessionOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -149,7 +149,7 @@ async fn list(
 
 /// Reads a session.
 #[utoipa::path(
-    get, path = "/api/v1/sessions/{session}", tag = "sessions",
+    get, path = "/api/v1/sessions/{session}", tag = "sessions", operation_id = "session_read",
     params(("session" = String, Path, description = "the session's id")),
     responses((status = 200, description = "the session", body = Data<SessionOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -165,7 +165,7 @@ async fn read(
 
 /// Deletes a session with its messages; unlinks the device at WhatsApp where it can.
 #[utoipa::path(
-    delete, path = "/api/v1/sessions/{session}", tag = "sessions",
+    delete, path = "/api/v1/sessions/{session}", tag = "sessions", operation_id = "session_delete",
     params(("session" = String, Path, description = "the session's id")),
     responses(
         (status = 200, description = "gone", body = Data<SettledOut>),
@@ -183,7 +183,7 @@ async fn delete(
 
 /// Reads where a session stands, what waits to be scanned or entered, and its counters.
 #[utoipa::path(
-    get, path = "/api/v1/sessions/{session}/status", tag = "sessions",
+    get, path = "/api/v1/sessions/{session}/status", tag = "sessions", operation_id = "session_status",
     params(("session" = String, Path, description = "the session's id")),
     responses((status = 200, description = "the status", body = Data<StatusOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -199,7 +199,7 @@ async fn status(
 
 /// Closes the connection and keeps the link: the session connects again with no QR code.
 #[utoipa::path(
-    post, path = "/api/v1/sessions/{session}/disconnect", tag = "sessions",
+    post, path = "/api/v1/sessions/{session}/disconnect", tag = "sessions", operation_id = "session_disconnect",
     params(("session" = String, Path, description = "the session's id")),
     responses(
         (status = 200, description = "disconnected", body = Data<SettledOut>),
@@ -217,7 +217,7 @@ async fn disconnect(
 
 /// Closes the connection and opens it again.
 #[utoipa::path(
-    post, path = "/api/v1/sessions/{session}/restart", tag = "sessions",
+    post, path = "/api/v1/sessions/{session}/restart", tag = "sessions", operation_id = "session_restart",
     params(("session" = String, Path, description = "the session's id")),
     responses((status = 202, description = "being restarted", body = Data<SessionOut>)),
     security(("apiKey" = []), ("bearer" = [])),
@@ -236,7 +236,7 @@ async fn restart(
 
 /// Unlinks the device at WhatsApp and deletes its keys; the session stays and can be linked again.
 #[utoipa::path(
-    post, path = "/api/v1/sessions/{session}/logout", tag = "sessions",
+    post, path = "/api/v1/sessions/{session}/logout", tag = "sessions", operation_id = "session_logout",
     params(("session" = String, Path, description = "the session's id")),
     responses(
         (status = 200, description = "logged out", body = Data<SettledOut>),

@@ -495,7 +495,9 @@ async fn observe(db: &Db, bus: &Bus, lease: &Lease, mut seen: Observation, now: 
     let session = lease.session.clone();
     let lease = lease.clone();
     db.write(move |tx| {
-        seen.generation_done = Some(sessions::find(tx, &lease.session)?.generation);
+        if seen.generation_done.is_none() {
+            seen.generation_done = Some(sessions::find(tx, &lease.session)?.generation);
+        }
         sessions::observe(tx, &lease, &seen, now)
     })
     .await
@@ -529,9 +531,13 @@ async fn carry_out(db: &Db, bus: &Bus, lease: &Lease, now: Timestamp) {
         Desired::LoggedOut => Patch::Clear,
         Desired::Running | Desired::Stopped | Desired::Deleted => Patch::Keep,
     };
+    // Of what was read, not of what may have been asked since.
+    let generation_done = Some(session.generation);
+    let link = Some(link);
     let seen = Observation {
-        link: Some(link),
+        link,
         identity,
+        generation_done,
         ..Observation::default()
     };
     observe(db, bus, lease, seen, now).await;
