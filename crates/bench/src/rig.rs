@@ -28,12 +28,11 @@ impl Rig {
     /// so that what is measured is the gateway.
     pub(crate) async fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("wagate-bench-").tempdir()?;
-        let network = Network::start(NetworkOptions {
-            decrypt: false,
-            ..NetworkOptions::default()
-        })
-        .await?;
-        let (gateway, client) = spawn(&network, folder.path().into(), None).await?;
+        let mut options = NetworkOptions::default();
+        options.phones.decrypt = false;
+        let network = Network::start(options).await?;
+        let gateway = spawn(&network, folder.path(), None).await?;
+        let client = gateway.client().clone();
         Ok(Self {
             network,
             client,

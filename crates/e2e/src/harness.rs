@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wagate::client::{Answer, Client};
+use wagate::client::{Answer, Client, ClientError};
 use wagate_network::handle::PhoneHandle;
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::world::AccountSpec;
@@ -145,9 +145,9 @@ impl Harness {
     /// Sends a text without waiting; returns the message's id.
     pub async fn send(&self, session: &str, to: &PhoneHandle, text: &str) -> Result<String> {
         let answer = self.post_text(session, &to.number(), text, "0").await?;
-        Ok(answer.data()["messageId"]
+        Ok(answer.data()["id"]
             .as_str()
-            .context("no messageId in the answer")?
+            .context("no id in the answer")?
             .to_owned())
     }
 
@@ -158,10 +158,10 @@ impl Harness {
         to: &str,
         text: &str,
         wait: &str,
-    ) -> Result<Answer> {
+    ) -> Result<Answer, ClientError> {
         let path = format!("/api/v1/sessions/{session}/messages?wait={wait}");
         let body = json!({ "to": to, "type": "text", "message": text });
-        Ok(self.client().post(&path, &body).await?)
+        self.client().post(&path, &body).await
     }
 
     pub async fn session(&self, session: &str) -> Result<Value> {

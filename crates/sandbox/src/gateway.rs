@@ -25,8 +25,13 @@ impl Folder {
     /// its end, so an old database would only hold devices that nobody knows any more.
     pub(crate) fn prepare(wanted: Option<PathBuf>) -> Result<Self> {
         let Some(path) = wanted else {
-            let temporary = tempfile::Builder::new().prefix("wagate-sandbox-").tempdir()?;
-            return Ok(Self { path: temporary.path().to_owned(), _temporary: Some(temporary) });
+            let temporary = tempfile::Builder::new()
+                .prefix("wagate-sandbox-")
+                .tempdir()?;
+            return Ok(Self {
+                path: temporary.path().to_owned(),
+                _temporary: Some(temporary),
+            });
         };
         let shown = path.display();
         fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {shown}"))?;
@@ -38,7 +43,10 @@ impl Folder {
             remove_if_there(&path.join(name))?;
         }
         fs::write(path.join(MARK), "")?;
-        Ok(Self { path, _temporary: None })
+        Ok(Self {
+            path,
+            _temporary: None,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -90,9 +98,15 @@ pub(crate) async fn start(
     config.whatsapp.url = network.ws_url();
     config.shutdown.timeout = Duration::from_secs(5);
     let gateway = Gateway::start(config).await.with_context(|| {
-        format!("the gateway cannot start on port {}; try --port 0", listen.port())
+        format!(
+            "the gateway cannot start on port {}; try --port 0",
+            listen.port()
+        )
     })?;
-    let api_key = gateway.first_api_key().context("the gateway made no API key")?.to_owned();
+    let api_key = gateway
+        .first_api_key()
+        .context("the gateway made no API key")?
+        .to_owned();
     Ok(Running { gateway, api_key })
 }
 
@@ -100,14 +114,16 @@ pub(crate) async fn start(
 pub(crate) fn log_to_stderr(filter: &str) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter}: not a log filter"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     Ok(())
 }
 
 /// Returns at Ctrl-C or SIGTERM.
 pub(crate) async fn until_interrupted() -> Result<()> {
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
         _ = terminate.recv() => Ok(()),

@@ -3,7 +3,11 @@
 //! Built with the engine's unsafe feature: this gateway links to the simulated network and to nothing
 //! else. Everything stays on this machine.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the first steps are told on the terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the first steps are told on the terminal"
+)]
 
 mod gateway;
 mod say;
@@ -47,7 +51,10 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("wagate-sandbox: cannot start: {error}");
@@ -89,7 +96,10 @@ async fn start_network(cli: &Cli, folder: &gateway::Folder) -> Result<Network> {
         ..NetworkOptions::default()
     };
     Network::start(options).await.with_context(|| {
-        format!("the network cannot start on port {}; try --network-port 0", cli.network_port)
+        format!(
+            "the network cannot start on port {}; try --network-port 0",
+            cli.network_port
+        )
     })
 }
 
@@ -137,9 +147,16 @@ fn tell_gateway(client: &Client, friend: &str) {
 }
 
 fn tell_network(network: &Network) {
-    println!("The network    {}   {}", network.ws_url(), network.wss_url());
-    println!("Its control    {}/control/v1/accounts   (OpenAPI: {}/control/openapi.json)",
-        network.http_url(), network.http_url());
+    println!(
+        "The network    {}   {}",
+        network.ws_url(),
+        network.wss_url()
+    );
+    println!(
+        "Its control    {}/control/v1/accounts   (OpenAPI: {}/control/openapi.json)",
+        network.http_url(),
+        network.http_url()
+    );
 }
 
 fn local(port: u16) -> SocketAddr {

@@ -17,36 +17,51 @@ pub(crate) const SESSION: &str = "first-steps";
 const STEP_MAX: Duration = Duration::from_secs(30);
 
 /// Walks through the first steps; `owner` owns the number that is linked, `friend` gets the message.
-pub(crate) async fn walk(
-    client: &Client,
-    owner: &PhoneHandle,
-    friend: &PhoneHandle,
-) -> Result<()> {
+pub(crate) async fn walk(client: &Client, owner: &PhoneHandle, friend: &PhoneHandle) -> Result<()> {
     let after = newest_event(client).await?;
     link(client, owner).await.context("linking failed")?;
-    let sent = send(client, friend, after).await.context("sending failed")?;
-    receive(client, friend, sent).await.context("receiving failed")
+    let sent = send(client, friend, after)
+        .await
+        .context("sending failed")?;
+    receive(client, friend, sent)
+        .await
+        .context("receiving failed")
 }
 
 async fn link(client: &Client, owner: &PhoneHandle) -> Result<()> {
     say::step("A session is created, and asked for a QR code to link it with.");
     say::call("POST", "/api/v1/sessions", Some(&json!({ "id": SESSION })));
-    client.post("/api/v1/sessions", &json!({ "id": SESSION })).await?;
+    client
+        .post("/api/v1/sessions", &json!({ "id": SESSION }))
+        .await?;
     let path = format!("/api/v1/sessions/{SESSION}/connect");
     say::call("POST", &path, Some(&json!({ "method": "qr" })));
     client.post(&path, &json!({ "method": "qr" })).await?;
-    let qr = client.get(&format!("/api/v1/sessions/{SESSION}/qr")).await?;
-    let text = qr.data()["qrString"].as_str().context("the answer has no QR code")?.to_owned();
-    let drawn = client.text(&format!("/api/v1/sessions/{SESSION}/qr?format=text")).await?;
+    let qr = client
+        .get(&format!("/api/v1/sessions/{SESSION}/qr"))
+        .await?;
+    let text = qr.data()["qrString"]
+        .as_str()
+        .context("the answer has no QR code")?
+        .to_owned();
+    let drawn = client
+        .text(&format!("/api/v1/sessions/{SESSION}/qr?format=text"))
+        .await?;
     say::block(&drawn);
 
     say::step(&format!("The simulated phone {} scans it.", owner.number()));
-    owner.scan(&text).await.context("the phone could not scan the QR code")?;
+    owner
+        .scan(&text)
+        .await
+        .context("the phone could not scan the QR code")?;
     let status = wait_for(client, "status of the session", |status| {
         status["status"] == "connected"
     })
     .await?;
-    say::done(&format!("linked and connected as {}", status["phoneNumber"].as_str().unwrap_or("?")));
+    say::done(&format!(
+        "linked and connected as {}",
+        status["phoneNumber"].as_str().unwrap_or("?")
+    ));
     Ok(())
 }
 
@@ -57,16 +72,26 @@ async fn send(client: &Client, friend: &PhoneHandle, mut after: i64) -> Result<i
     let path = format!("/api/v1/sessions/{SESSION}/messages");
     say::call("POST", &path, Some(&body));
     let answer = client.post(&path, &body).await?;
-    let message =
-        answer.data()["messageId"].as_str().context("the answer has no messageId")?.to_owned();
+    let message = answer.data()["id"]
+        .as_str()
+        .context("the answer has no id")?
+        .to_owned();
 
     let started = Instant::now();
     let mut seen = Vec::new();
     while seen.last().map(String::as_str) != Some("read") {
-        let events = next_events(client, &mut after, started).await.with_context(|| {
-            format!("the message should have been read; it went through {}", seen.join(" → "))
-        })?;
-        for event in events.iter().filter(|event| event["data"]["message"] == message.as_str()) {
+        let events = next_events(client, &mut after, started)
+            .await
+            .with_context(|| {
+                format!(
+                    "the message should have been read; it went through {}",
+                    seen.join(" → ")
+                )
+            })?;
+        for event in events
+            .iter()
+            .filter(|event| event["data"]["message"] == message.as_str())
+        {
             let state = match event["type"].as_str() {
                 Some("message.queued") => "queued",
                 Some("message.status") => event["data"]["status"].as_str().unwrap_or("?"),
@@ -79,15 +104,20 @@ async fn send(client: &Client, friend: &PhoneHandle, mut after: i64) -> Result<i
             seen.push(state.to_owned());
         }
     }
-    friend.expect_text("Hello from wagate!").await.context("the friend's phone shows no message")?;
+    friend
+        .expect_text("Hello from wagate!")
+        .await
+        .context("the friend's phone shows no message")?;
     say::done("the friend's phone shows it");
     Ok(after)
 }
 
 async fn receive(client: &Client, friend: &PhoneHandle, mut after: i64) -> Result<()> {
     say::step("The friend's phone answers.");
-    let owner = wait_for(client, "the session's number", |status| status["phoneNumber"].is_string())
-        .await?["phoneNumber"]
+    let owner = wait_for(client, "the session's number", |status| {
+        status["phoneNumber"].is_string()
+    })
+    .await?["phoneNumber"]
         .as_str()
         .unwrap_or_default()
         .to_owned();
@@ -97,7 +127,9 @@ async fn receive(client: &Client, friend: &PhoneHandle, mut after: i64) -> Resul
         let events = next_events(client, &mut after, started)
             .await
             .context("the answer should have come in")?;
-        let inbound = events.iter().find(|event| event["type"] == "message.received");
+        let inbound = events
+            .iter()
+            .find(|event| event["type"] == "message.received");
         if let Some(event) = inbound {
             say::call("GET", "/api/v1/events", None);
             say::block(&serde_json::to_string_pretty(event)?);
@@ -114,7 +146,9 @@ async fn next_events(client: &Client, after: &mut i64, started: Instant) -> Resu
         bail!("nothing more happened within {} s", STEP_MAX.as_secs());
     }
     let wait = left.as_secs().clamp(1, 10);
-    let answer = client.get(&format!("/api/v1/events?after={after}&wait={wait}")).await?;
+    let answer = client
+        .get(&format!("/api/v1/events?after={after}&wait={wait}"))
+        .await?;
     let events = answer.data().as_array().cloned().unwrap_or_default();
     if let Some(seq) = events.last().and_then(|event| event["seq"].as_i64()) {
         *after = seq;
@@ -134,11 +168,7 @@ async fn newest_event(client: &Client) -> Result<i64> {
 }
 
 /// Asks for the session's status until it is as wanted.
-async fn wait_for(
-    client: &Client,
-    what: &str,
-    wanted: impl Fn(&Value) -> bool,
-) -> Result<Value> {
+async fn wait_for(client: &Client, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     let path = format!("/api/v1/sessions/{SESSION}/status");
     let mut last = Value::Null;
     let asked = timeout(STEP_MAX, async {

@@ -25,7 +25,7 @@ async fn a_text_is_sent_delivered_and_read() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.data()["status"], "sent");
     assert_eq!(answer.data()["sessionId"], "first");
-    let id = answer.data()["messageId"].as_str().unwrap().to_owned();
+    let id = answer.data()["id"].as_str().unwrap().to_owned();
 
     friend.expect_text("Hello").await.unwrap();
     let message = harness.until_message(&id, "read").await.unwrap();
@@ -54,7 +54,7 @@ async fn a_send_that_does_not_wait_is_accepted_with_202() {
     assert_eq!(answer.status, 202);
     assert_eq!(answer.data()["status"], "queued");
     friend.expect_text("Hello").await.unwrap();
-    let id = answer.data()["messageId"].as_str().unwrap().to_owned();
+    let id = answer.data()["id"].as_str().unwrap().to_owned();
     harness.until_message(&id, "delivered").await.unwrap();
     harness.check().unwrap();
 }
@@ -115,7 +115,7 @@ async fn the_same_idempotency_key_sends_once() {
         .call(post.clone(), path, Some(&body), &key)
         .await
         .unwrap();
-    assert_eq!(one.data()["messageId"], two.data()["messageId"]);
+    assert_eq!(one.data()["id"], two.data()["id"]);
     let other = json!({ "to": FRIEND, "type": "text", "message": "twice" });
     let refused = harness
         .client()
@@ -124,7 +124,7 @@ async fn the_same_idempotency_key_sends_once() {
         .unwrap_err();
     assert_eq!(refused.status(), Some(409));
     harness
-        .until_message(one.data()["messageId"].as_str().unwrap(), "delivered")
+        .until_message(one.data()["id"].as_str().unwrap(), "delivered")
         .await
         .unwrap();
     friend.expect_text("once").await.unwrap();

@@ -119,7 +119,7 @@ async fn another_holder_of_the_device_is_not_fought_over() {
     owner.stream_error("conflict_replaced").await.unwrap();
     let status = harness.until_session("shared", "error").await.unwrap();
     assert_eq!(status["linkState"], "replaced");
-    let connects = harness.network.counters().connects;
+    let connects = harness.network.counters().connections_opened;
     // A restart asked for is a new wish, and is tried.
     harness
         .client()
@@ -127,7 +127,7 @@ async fn another_holder_of_the_device_is_not_fought_over() {
         .await
         .unwrap();
     harness.until_session("shared", "connected").await.unwrap();
-    assert_eq!(harness.network.counters().connects, connects + 1);
+    assert_eq!(harness.network.counters().connections_opened, connects + 1);
     harness.check().unwrap();
 }
 
