@@ -1,6 +1,6 @@
 //! The control API: what a person would do with a phone in hand, and what a test wants to break or see.
 //!
-//! HTTP and JSON under `/control/v1`, on the network's own port, described by OpenAPI at
+//! HTTP and JSON under `/control/v1`, on the network's own port, described by `OpenAPI` at
 //! `/control/openapi.json`. Success is `{"success": true, "data": …}`, failure `{"success": false,
 //! "error": "…", "code": "…"}` with the offending field by name. No authentication: the network is a
 //! test double and listens on loopback unless told otherwise.
@@ -56,7 +56,7 @@ pub fn router(network: Network) -> Router {
         .with_state(network)
 }
 
-/// The OpenAPI document, for whoever wants it without a running network.
+/// The `OpenAPI` document, for whoever wants it without a running network.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     documented().into_openapi()
 }

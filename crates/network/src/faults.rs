@@ -280,7 +280,7 @@ impl Armed {
     }
 }
 
-/// SplitMix64: small, seeded, and the same on every machine and in every version.
+/// `SplitMix64`: small, seeded, and the same on every machine and in every version.
 fn next_random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;

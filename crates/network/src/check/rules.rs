@@ -154,10 +154,8 @@ pub(super) fn one_connection(history: &History<'_>, facts: &Facts, found: &mut V
                 phone,
                 device,
                 conn,
-            } => {
-                if live.get(&(phone.as_str(), *device)) == Some(conn) {
-                    live.remove(&(phone.as_str(), *device));
-                }
+            } if live.get(&(phone.as_str(), *device)) == Some(conn) => {
+                live.remove(&(phone.as_str(), *device));
             }
             _ => {}
         }

@@ -56,7 +56,7 @@ fn accepted(id: &str) -> Note {
 
 fn acked(id: &str) -> Note {
     edit(stanza(Direction::ToDevice, A, 1, "ack", id), |ack| {
-        ack.class = Some("message".into())
+        ack.class = Some("message".into());
     })
 }
 

@@ -220,7 +220,7 @@ pub(super) async fn presence(
     let account = find(&network, &phone)?;
     network
         .with_phone(account, |phone, _, port| {
-            phone.presence(body.available, port)
+            phone.presence(body.available, port);
         })
         .ok_or_else(gone)?;
     done(Told {})

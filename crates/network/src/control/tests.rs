@@ -112,110 +112,138 @@ async fn accounts_are_created_listed_and_changed() {
 }
 
 #[tokio::test]
-async fn bad_input_is_refused_by_the_name_of_the_field() {
+async fn bad_bodies_are_refused_by_the_name_of_the_field() {
     let api = Api::with_accounts().await;
-    let post = async |path: &str, body: Value| api.post(path, body).await;
-    Api::refused(
-        &post("/accounts", json!({"phone": A})).await,
-        409,
-        "taken",
-        A,
-    );
-    Api::refused(
-        &post("/accounts", json!({"phone": "abc"})).await,
-        422,
-        "invalid",
-        "phone",
-    );
-    Api::refused(
-        &post("/accounts", json!({"fone": A})).await,
-        422,
-        "invalid",
-        "fone",
-    );
-    Api::refused(
-        &post("/accounts", json!({"phone": 5})).await,
-        422,
-        "invalid",
-        "phone",
-    );
-    Api::refused(
-        &post("/accounts/999999/read", json!({"chat": A})).await,
-        404,
-        "account_not_found",
-        "999999",
-    );
-    let path = format!("/accounts/{A}");
-    let send = format!("{path}/messages");
-    Api::refused(
-        &post(&send, json!({"to": "x y", "text": "hi"})).await,
-        422,
-        "invalid",
-        "to:",
-    );
-    Api::refused(
-        &post(&send, json!({"to": B, "text": ""})).await,
-        422,
-        "invalid",
-        "text:",
-    );
-    let stranger = json!({"to": "6289999999999", "text": "hi"});
-    Api::refused(
-        &post(&send, stranger).await,
-        404,
-        "not_on_whatsapp",
-        "6289999999999",
-    );
-    let scan = format!("{path}/scan");
-    Api::refused(
-        &post(&scan, json!({"qr": "hello"})).await,
-        422,
-        "invalid",
-        "qr",
-    );
-    let code = format!("{path}/code");
-    Api::refused(
-        &post(&code, json!({"code": "123"})).await,
-        422,
-        "invalid",
-        "code:",
-    );
-    Api::refused(
-        &post(&code, json!({"code": "ABCD-1234", "wait_ms": 1})).await,
-        409,
-        "nobody_waits",
-        "code",
-    );
-    let gone = api
-        .call(Method::DELETE, &format!("{path}/devices/4"), None)
-        .await;
-    Api::refused(&gone, 404, "device_not_found", "4");
-    let wait = api
-        .call(
-            Method::GET,
-            &format!("{path}/screen?wait_ms=99999999"),
-            None,
-        )
-        .await;
-    Api::refused(&wait, 422, "invalid", "wait_ms");
-    let strange = api
-        .call(Method::GET, &format!("{path}/screen?wat=1"), None)
-        .await;
-    Api::refused(&strange, 422, "invalid", "wat");
-    Api::refused(
-        &api.call(Method::GET, "/nothing", None).await,
-        404,
-        "no_such_path",
-        "/nothing",
-    );
-    Api::refused(
-        &api.call(Method::PUT, "/accounts", None).await,
-        405,
-        "wrong_method",
-        "PUT",
-    );
+    let own = |verb: &str| format!("/accounts/{A}/{verb}");
+    let cases = [
+        ("/accounts".into(), json!({"phone": A}), 409, "taken", A),
+        (
+            "/accounts".into(),
+            json!({"phone": "abc"}),
+            422,
+            "invalid",
+            "phone",
+        ),
+        (
+            "/accounts".into(),
+            json!({"fone": A}),
+            422,
+            "invalid",
+            "fone",
+        ),
+        (
+            "/accounts".into(),
+            json!({"phone": 5}),
+            422,
+            "invalid",
+            "phone",
+        ),
+        (
+            own("messages"),
+            json!({"to": "x y", "text": "hi"}),
+            422,
+            "invalid",
+            "to:",
+        ),
+        (
+            own("messages"),
+            json!({"to": B, "text": ""}),
+            422,
+            "invalid",
+            "text:",
+        ),
+        (
+            own("messages"),
+            json!({"to": "62899999", "text": "hi"}),
+            404,
+            "not_on_whatsapp",
+            "62899999",
+        ),
+        (own("scan"), json!({"qr": "hello"}), 422, "invalid", "qr"),
+        (own("code"), json!({"code": "123"}), 422, "invalid", "code:"),
+        (
+            own("code"),
+            json!({"code": "ABCD-1234", "wait_ms": 1}),
+            409,
+            "nobody_waits",
+            "code",
+        ),
+        (
+            own("typing"),
+            json!({"to": B, "state": "dancing"}),
+            422,
+            "invalid",
+            "state",
+        ),
+        (
+            "/accounts/999999/read".into(),
+            json!({"chat": A}),
+            404,
+            "account_not_found",
+            "999999",
+        ),
+        (
+            "/handshake".into(),
+            json!({"chain": "rusty"}),
+            422,
+            "invalid",
+            "chain",
+        ),
+    ];
+    for (path, body, status, code, names) in cases {
+        Api::refused(&api.post(&path, body).await, status, code, names);
+    }
     let (status, body) = api.raw(Method::POST, "/accounts", Some("{".into())).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+}
+
+#[tokio::test]
+async fn bad_addresses_are_refused_too() {
+    let api = Api::with_accounts().await;
+    let own = |verb: &str| format!("/accounts/{A}/{verb}");
+    let cases = [
+        (
+            Method::DELETE,
+            own("devices/4"),
+            404,
+            "device_not_found",
+            "4",
+        ),
+        (Method::DELETE, own("devices/x"), 422, "invalid", "x"),
+        (
+            Method::GET,
+            own("screen?wait_ms=99999999"),
+            422,
+            "invalid",
+            "wait_ms",
+        ),
+        (Method::GET, own("screen?wat=1"), 422, "invalid", "wat"),
+        (
+            Method::GET,
+            own("screen?chat=nobody"),
+            422,
+            "invalid",
+            "chat",
+        ),
+        (
+            Method::GET,
+            "/transcript?limit=0".into(),
+            422,
+            "invalid",
+            "limit",
+        ),
+        (
+            Method::GET,
+            "/nothing".into(),
+            404,
+            "no_such_path",
+            "/nothing",
+        ),
+        (Method::PUT, "/accounts".into(), 405, "wrong_method", "PUT"),
+    ];
+    for (method, path, status, code, names) in cases {
+        Api::refused(&api.call(method, &path, None).await, status, code, names);
+    }
 }
 
 #[tokio::test]
