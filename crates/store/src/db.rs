@@ -8,6 +8,8 @@
 mod dialect;
 mod job;
 mod migrate;
+#[cfg(test)]
+mod plans;
 mod postgres;
 mod sql;
 mod sqlite;

@@ -128,6 +128,32 @@ impl SqliteConn {
     }
 }
 
+#[cfg(test)]
+impl SqliteConn {
+    pub(super) fn forget_statements(&self) {
+        self.texts.borrow_mut().clear();
+    }
+
+    /// The statements that were run with parameters.
+    pub(super) fn statements(&self) -> Vec<String> {
+        self.texts.borrow().values().cloned().collect()
+    }
+
+    /// What the planner says about a statement, a step a line.
+    pub(super) fn explain(&self, sql: &str) -> Vec<String> {
+        let mut statement = self
+            .conn
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let mut rows = statement.raw_query();
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            lines.push(row.get(3).unwrap());
+        }
+        lines
+    }
+}
+
 /// Makes the file and its folder, readable by the owner only: it holds messages.
 fn create(path: &Path) -> Result<(), StoreError> {
     let away = |error: std::io::Error| StoreError::Unavailable(error.into());

@@ -49,10 +49,18 @@ pub fn apply_many(
             answers.push(None);
             continue;
         };
-        let step = message.state.apply(update.input);
-        if let Step::Moved(to) = step {
-            let failure = failure_of(to, update.failure.as_ref());
-            moves.push(message.advance(to, update.at, failure, &mut counts));
+        // A receipt proves that the server took the message, though its acknowledgement may come
+        // later: `sent` is recorded with it, so that nobody sees a step left out.
+        let proves_sent =
+            matches!(update.input, MessageInput::Receipt(_)) && !message.state.is_sent();
+        let proof = proves_sent.then_some(MessageInput::ServerAck);
+        let mut step = Step::Ignored;
+        for input in proof.into_iter().chain([update.input]) {
+            step = message.state.apply(input);
+            if let Step::Moved(to) = step {
+                let failure = failure_of(to, update.failure.as_ref());
+                moves.push(message.advance(to, update.at, failure, &mut counts));
+            }
         }
         answers.push(Some(Applied {
             message: message.id.clone(),

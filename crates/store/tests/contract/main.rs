@@ -16,7 +16,6 @@ mod inbound;
 mod leases;
 mod migrations;
 mod outbox;
-mod plans;
 mod queue;
 mod queue_races;
 mod sessions;

@@ -1,0 +1,175 @@
+//! Every statement of the message path, looked at by SQLite's planner: none reads a large table from end
+//! to end, so that no cost grows with the queue's depth or with the history.
+
+use std::time::Duration;
+
+use wagate_domain::message::{Content, Failure, MessageInput};
+use wagate_domain::session::Desired;
+use wagate_domain::{EventSeq, Jid, ReceiptKind, Timestamp, WaMessageId, WorkerId};
+
+use super::DbOptions;
+use super::sqlite::SqliteConn;
+use super::tx::{Conn, Tx};
+use crate::idempotency::IdempotencyKey;
+use crate::messages::{MessageFilter, NewInbound, NewOutbound, Priority, Update};
+use crate::outbox::EventFilter;
+use crate::queue::Retry;
+use crate::seal::{MasterKey, Sealer};
+use crate::{
+    PageRequest, StoreError, api_keys, device_state, idempotency, leases, messages, outbox, queue,
+    sessions, tenants,
+};
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+/// Tables that grow with what goes through the gateway.
+const LARGE: [&str; 9] = [
+    "messages",
+    "message_history",
+    "queue",
+    "outbox",
+    "idempotency",
+    "device_state",
+    "sessions",
+    "leases",
+    "api_keys",
+];
+
+#[test]
+fn no_statement_of_the_message_path_scans_a_large_table() {
+    let conn = SqliteConn::open(":memory:", &DbOptions::new("sqlite::memory:")).unwrap();
+    let sealer = Sealer::new(&MasterKey::generate().unwrap(), &[]);
+    super::migrate::run(&mut Tx::new(Conn::Sqlite(&conn), &sealer)).unwrap();
+    conn.forget_statements();
+    let mut tx = Tx::new(Conn::Sqlite(&conn), &sealer);
+    exercise(&mut tx).unwrap();
+    tx.finish().unwrap();
+    let mut scans = Vec::new();
+    let mut explained = 0;
+    for statement in conn.statements() {
+        for line in conn.explain(&statement) {
+            explained += 1;
+            // `SCAN q USING INDEX …` with no condition reads all of the index: as bad.
+            let scanned = line
+                .strip_prefix("SCAN ")
+                .and_then(|rest| rest.split(' ').next());
+            let alias = [
+                ("m", "messages"),
+                ("q", "queue"),
+                ("s", "sessions"),
+                ("l", "leases"),
+            ];
+            let name = scanned.map(|name| {
+                alias
+                    .iter()
+                    .find(|(short, _)| *short == name)
+                    .map_or(name, |(_, table)| *table)
+            });
+            if name.is_some_and(|name| LARGE.contains(&name)) {
+                scans.push(format!("{line}\n    in {statement}"));
+            }
+        }
+    }
+    assert!(explained > 60, "only {explained} steps were explained");
+    assert!(scans.is_empty(), "{}", scans.join("\n"));
+}
+
+fn exercise(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let tenant = tenants::create(tx, "acme", NOW)?.id;
+    let key = api_keys::NewApiKey {
+        name: "k".into(),
+        expires_at: None,
+    };
+    let (_, secret) = api_keys::create(tx, &tenant, &key, NOW)?;
+    api_keys::find_by_secret(tx, &secret, NOW)?;
+    let session = sessions::create(tx, &tenant, &sessions::NewSession::default(), NOW)?;
+    sessions::set_desired(tx, &tenant, &session.id, Desired::Running, None, NOW)?;
+    sessions::get(tx, &tenant, &session.name)?;
+    sessions::list(tx, &tenant, &PageRequest::default())?;
+    let worker = WorkerId::generate();
+    let lease = leases::acquire_some(tx, &worker, 10, Duration::from_secs(9), NOW)?.remove(0);
+    leases::renew(tx, &worker, Duration::from_secs(9), NOW)?;
+    for number in 0..6 {
+        let new = NewOutbound {
+            session: session.id.clone(),
+            chat: Jid::pn(format!("62812000{}", number % 4)),
+            content: Content::Text { text: "x".into() },
+            priority: Priority::ALL[number % 3],
+            not_before: (number == 4).then(|| NOW.plus(Duration::from_secs(1))),
+            idempotency: Some(IdempotencyKey {
+                key: number.to_string(),
+                body_hash: [0; 32],
+            }),
+        };
+        let accepted = messages::accept(tx, &tenant, new, NOW)?;
+        messages::get(tx, &tenant, &accepted.message.id)?;
+        if number == 5 {
+            messages::cancel(tx, &tenant, &accepted.message.id, NOW)?;
+        }
+    }
+    attempt(tx, &lease)?;
+    let inbound = NewInbound {
+        wa_id: WaMessageId::generate(),
+        chat: Jid::pn("628"),
+        sender: Jid::pn("628"),
+        from_me: false,
+        push_name: None,
+        content: Content::Text { text: "x".into() },
+        at: NOW,
+    };
+    messages::insert_inbound(tx, &lease, vec![inbound], NOW)?;
+    let filter = MessageFilter::default();
+    messages::list(tx, &tenant, &session.id, &filter, &PageRequest::default())?;
+    outbox::after(tx, &tenant, EventSeq(0), &EventFilter::default(), 10)?;
+    outbox::prune(tx, NOW, 10)?;
+    idempotency::prune(tx, 10, NOW)?;
+    state(tx, &lease)
+}
+
+fn attempt(tx: &mut Tx<'_>, lease: &leases::Lease) -> Result<(), StoreError> {
+    queue::release_stale(tx, lease, NOW)?;
+    let mut claimed = queue::claim(tx, lease, 3, NOW.plus(Duration::from_secs(2)))?;
+    let update = Update {
+        wa_id: claimed[0].wa_id.clone(),
+        input: MessageInput::Receipt(ReceiptKind::Read),
+        at: NOW,
+        failure: None,
+    };
+    messages::apply_many(tx, lease, &[update], NOW)?;
+    let failure = Failure {
+        code: "c".into(),
+        reason: "r".into(),
+    };
+    queue::fail(tx, lease, claimed.remove(1), &failure, NOW)?;
+    queue::retry(
+        tx,
+        lease,
+        claimed.remove(1),
+        Retry {
+            due: NOW,
+            counts: true,
+        },
+        NOW,
+    )?;
+    queue::next_due(tx, lease)?;
+    queue::due_sessions(tx, &lease.worker, NOW)?;
+    queue::stats(tx, &lease.tenant, Some(&lease.session))?;
+    Ok(())
+}
+
+fn state(tx: &mut Tx<'_>, lease: &leases::Lease) -> Result<(), StoreError> {
+    let kind = device_state::StateKind(1);
+    let put = device_state::Put {
+        kind,
+        key: "k".into(),
+        value: vec![1],
+    };
+    device_state::put_many(tx, lease, std::slice::from_ref(&put))?;
+    device_state::update_many(tx, lease, &[put])?;
+    device_state::scan(tx, &lease.session, kind, "k")?;
+    device_state::get_many(tx, &lease.session, kind, &["k".into()])?;
+    device_state::delete_many(tx, lease, kind, &["k".into()])?;
+    device_state::reseal_some(tx, None, 10)?;
+    device_state::delete_session(tx, lease)?;
+    Ok(())
+}
