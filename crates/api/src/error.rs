@@ -63,6 +63,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::DatabaseUnavailable | Code::LinkTimeout | Code::Overloaded => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Code::SendUnconfirmed => StatusCode::GATEWAY_TIMEOUT,
         Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
     }
 }

@@ -81,6 +81,12 @@ impl App {
         }
     }
 
+    /// Ends every bounded wait: for the shutdown, so that those who wait get an answer. What they asked
+    /// for stays accepted, and the answer says so.
+    pub fn end_waits(&self) {
+        self.inner.waits.end();
+    }
+
     /// Whether the database answers.
     pub async fn ready(&self) -> Result<(), AppError> {
         Ok(self.db().ping().await?)

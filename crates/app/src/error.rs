@@ -75,6 +75,8 @@ codes! {
     RequestTimeout = "request_timeout";
     /// WhatsApp refused the message, or it could not be sent in the attempts it had.
     SendFailed = "send_failed";
+    /// WhatsApp never said whether it took the message, in all the attempts it had.
+    SendUnconfirmed = "send_unconfirmed";
     /// The account cannot be linked, since it is linked.
     SessionAlreadyLinked = "session_already_linked";
     /// WhatsApp has banned the account.

@@ -297,6 +297,7 @@ fn failure_of(message: &Message) -> Option<(Code, String)> {
     {
         Some("recipient_not_registered") => Code::RecipientNotRegistered,
         Some("recipient_blocked") => Code::RecipientBlocked,
+        Some("timeout" | "unconfirmed") => Code::SendUnconfirmed,
         _ => Code::SendFailed,
     };
     Some((code, text))

@@ -447,7 +447,8 @@ fn is_there(session: &Session, method: &LinkMethod, linked: bool, now: Timestamp
         return false;
     }
     if session.link.is_connected() {
-        return true;
+        // A connection from before the newest request may be about to end.
+        return session.generation_done >= session.generation;
     }
     let wanted = match (method, &session.challenge) {
         (LinkMethod::Qr, Some(LinkChallenge::Qr { .. })) => true,

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) enum Topic {
 #[derive(Debug)]
 pub(crate) struct Waits {
     tick: Duration,
+    ended: AtomicBool,
     topics: Mutex<HashMap<Topic, watch::Sender<()>>>,
 }
 
@@ -44,6 +46,7 @@ impl Default for Waits {
     fn default() -> Self {
         Self {
             tick: TICK,
+            ended: AtomicBool::new(false),
             topics: Mutex::default(),
         }
     }
@@ -87,6 +90,16 @@ impl Waits {
         }
     }
 
+    /// Ends every wait, now and from now on: each looks once more and then gives up.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.lock().len()
@@ -122,12 +135,14 @@ impl Waiter {
     {
         loop {
             // A closed channel cannot be: the entry lives as long as this receiver. A time-out is a tick.
-            let tick = deadline.min(Instant::now() + self.waits.tick);
-            drop(timeout_at(tick, self.wake.changed()).await);
+            if !self.waits.has_ended() {
+                let tick = deadline.min(Instant::now() + self.waits.tick);
+                drop(timeout_at(tick, self.wake.changed()).await);
+            }
             if let Some(found) = probe().await? {
                 return Ok(Some(found));
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || self.waits.has_ended() {
                 return Ok(None);
             }
         }
@@ -149,14 +164,14 @@ impl Drop for Waiter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
     fn waits(tick: Duration) -> Arc<Waits> {
         Arc::new(Waits {
             tick,
-            topics: Mutex::default(),
+            ..Waits::default()
         })
     }
 
@@ -233,5 +248,17 @@ mod tests {
             waiter.until(past, || async { Ok::<_, ()>(Some(1)) }).await,
             Ok(Some(1))
         );
+    }
+
+    #[tokio::test]
+    async fn at_the_end_every_wait_gives_up_after_a_last_look() {
+        let waits = waits(Duration::from_secs(600));
+        let mut waiter = waits.on(Topic::Message(MessageId::generate()));
+        let waiting = waiter.after_wake(within(600), || async { Ok::<_, ()>(None::<()>) });
+        let (found, ()) = tokio::join!(waiting, async { waits.end() });
+        assert_eq!(found, Ok(None));
+        let mut late = waits.on(Topic::Message(MessageId::generate()));
+        let looked = late.after_wake(within(600), || async { Ok::<_, ()>(Some(1)) });
+        assert_eq!(looked.await, Ok(Some(1)));
     }
 }

@@ -182,7 +182,8 @@ impl Gateway {
         let deadline = Instant::now() + self.timeout;
         self.stop_http.cancel();
         let mut in_time = self.worker.stop(self.timeout).await;
-        // Nobody will answer those who still wait for a message to be sent: it stays accepted.
+        // Whoever still waits for a message to be sent gets its answer: it is accepted, and stays so.
+        self.app.end_waits();
         let grace = deadline.max(Instant::now() + Duration::from_millis(200));
         let grace = grace.min(Instant::now() + REQUEST_GRACE);
         in_time &= timeout_at(grace, self.http.wait()).await.is_ok();

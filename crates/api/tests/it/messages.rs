@@ -121,10 +121,11 @@ async fn a_session_that_is_away_takes_messages_and_one_that_needs_somebody_does_
 async fn a_failure_within_the_wait_is_a_failing_answer_that_names_the_message() {
     let gateway = Gateway::start().await;
     let hand = gateway.connected("s").await;
-    for (failure, code) in [
-        ("recipient_not_registered", "recipient_not_registered"),
-        ("recipient_blocked", "recipient_blocked"),
-        ("anything_else", "send_failed"),
+    for (failure, status, code) in [
+        ("recipient_not_registered", 422, "recipient_not_registered"),
+        ("recipient_blocked", 422, "recipient_blocked"),
+        ("unconfirmed", 504, "send_unconfirmed"),
+        ("anything_else", 422, "send_failed"),
     ] {
         let send = gateway.request("POST", PATH).json(&text(PEER));
         let fail = async {
@@ -133,13 +134,60 @@ async fn a_failure_within_the_wait_is_a_failing_answer_that_names_the_message() 
             }
         };
         let (answer, ()) = tokio::join!(send.go(), fail);
-        answer.fails(422, code);
+        answer.fails(status, code);
         assert_eq!(answer.data()["status"], "failed");
         assert_eq!(answer.data()["failure"]["code"], failure);
         let id = answer.data()["id"].as_str().unwrap();
         let read = gateway.get(&format!("/api/v1/messages/{id}")).await;
         assert_eq!(read.data()["status"], "failed");
     }
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_those_who_wait_and_keeps_their_messages() {
+    let gateway = Gateway::start().await;
+    let hand = gateway.connected("s").await;
+    let send = gateway
+        .request("POST", &format!("{PATH}?wait=60"))
+        .json(&text(PEER))
+        .go();
+    let end = async {
+        loop {
+            let listed = gateway.get(PATH).await;
+            if !listed.json["data"].as_array().unwrap().is_empty() {
+                break gateway.app.end_waits();
+            }
+        }
+    };
+    let started = tokio::time::Instant::now();
+    let (answer, ()) = tokio::join!(send, end);
+    answer.is(StatusCode::ACCEPTED);
+    assert!(started.elapsed() < std::time::Duration::from_secs(30));
+    assert_eq!(hand.send_all().await, 1);
+}
+
+#[tokio::test]
+async fn one_idempotency_key_used_at_once_makes_one_message() {
+    let gateway = Gateway::start().await;
+    let hand = gateway.connected("s").await;
+    let path = format!("{PATH}?wait=0");
+    let sends = (0..20).map(|_| {
+        gateway
+            .request("POST", &path)
+            .header("idempotency-key", "k")
+            .json(&text(PEER))
+            .go()
+    });
+    let answers = futures::future::join_all(sends).await;
+    let mut ids: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.data()["id"].as_str().unwrap())
+        .collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    let replayed = |answer: &&Answer| answer.headers.contains_key("idempotency-replayed");
+    assert_eq!(answers.iter().filter(replayed).count(), 19);
+    assert_eq!(hand.send_all().await, 1);
 }
 
 #[tokio::test]
