@@ -35,7 +35,7 @@ struct Cli {
     #[arg(long)]
     network_only: bool,
     /// The gateway's port on 127.0.0.1; 0 takes a free one.
-    #[arg(long, default_value_t = 8000, value_name = "PORT")]
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
     port: u16,
     /// The network's port on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 8443, value_name = "PORT")]

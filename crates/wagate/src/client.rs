@@ -69,8 +69,9 @@ impl Client {
     /// `base` such as `http://127.0.0.1:8000`.
     ///
     /// # Errors
-    /// The HTTP client cannot be built; no TLS provider is installed, for instance.
+    /// The HTTP client cannot be built.
     pub fn new(base: impl Into<String>, key: impl Into<String>) -> Result<Self, ClientError> {
+        crate::serve::install_tls_provider();
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(90))
