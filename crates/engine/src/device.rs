@@ -301,7 +301,10 @@ impl Device {
             };
             if let (true, Some(jid)) = (up, client.pn()) {
                 let unlink = client.execute(RemoveCompanionDeviceSpec::new(&jid));
-                told = matches!(tokio::time::timeout(LOGOUT_ANSWER, unlink).await, Ok(Ok(_)));
+                let answer = tokio::time::timeout(LOGOUT_ANSWER, unlink).await;
+                // WhatsApp may cut the connection quicker than it answers.
+                let cut_off = matches!(inner.hub.terminal(), Some(Ended::LoggedOut { .. }));
+                told = cut_off || matches!(answer, Ok(Ok(_)));
             }
         }
         let reason = "logged out as asked".to_owned();

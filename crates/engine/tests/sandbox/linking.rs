@@ -1,7 +1,8 @@
 //! By QR, by code, and again with neither.
 
 use wagate_domain::{Jid, LinkChallenge, PhoneNumber};
-use wagate_engine::{Ended, EngineError, EngineEvent};
+use wagate_engine::{Ended, Endpoint, EngineError, EngineEvent};
+use wagate_network::network::{Network, NetworkOptions};
 
 use crate::harness::{A, B, Harness};
 
@@ -100,4 +101,36 @@ async fn an_unlinked_device_sends_nothing() {
     assert!(matches!(sent, Err(EngineError::NotLinked)), "{sent:?}");
     companion.stop().await;
     harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_over_tls_with_an_authority_of_its_own() {
+    let network = Network::start(NetworkOptions::default()).await.unwrap();
+    let authority = network.tls_ca_pem().as_bytes().to_vec();
+    let endpoint = Endpoint::at(&network.wss_url(), Some(&authority)).unwrap();
+    let harness = Harness::on(network, |options| options.endpoint = endpoint).await;
+    harness.engine.check_reachable().await.unwrap();
+    let (_, mut companion) = harness.linked(A).await;
+    let id = companion.send(B, "sealed").await;
+    assert_eq!(companion.ack(&id).await, None);
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_that_is_not_trusted_is_no_way_in() {
+    let network = Network::start(NetworkOptions::default()).await.unwrap();
+    let endpoint = Endpoint::at(&network.wss_url(), None).unwrap();
+    let harness = Harness::on(network, |options| options.endpoint = endpoint).await;
+    let lease = harness.session().await;
+    let mut companion = harness.open(&lease).await;
+    let reason = companion
+        .expect("the failed attempt", |event| match event {
+            EngineEvent::Disconnected { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("certificate"), "{reason}");
+    companion.stop().await;
+    harness.network.stop().await;
 }

@@ -1,6 +1,7 @@
 //! IN-1: committed before acknowledged, and delivered again when the commit failed.
 
-use wagate_domain::Jid;
+use wagate_domain::{Jid, ReceiptKind};
+use wagate_network::world::AccountPatch;
 
 use crate::harness::{A, B, Harness};
 
@@ -87,6 +88,51 @@ async fn what_the_owner_writes_on_the_phone_appears() {
     let message = companion.sink.text("by hand").await;
     assert!(message.from_me);
     assert_eq!((&message.chat, &message.sender), (&Jid::pn(B), &Jid::pn(A)));
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_one_chat_whichever_way_he_is_addressed() {
+    let harness = Harness::start().await;
+    for number in [A, B] {
+        let patch = AccountPatch {
+            migrated_to_lid: Some(true),
+            ..AccountPatch::default()
+        };
+        harness.phone(number).patch(patch).unwrap();
+    }
+    let (_, mut companion) = harness.linked(A).await;
+    let peer = harness.phone(B);
+    let lid = peer.lid().unwrap().to_string();
+    peer.send(A, "by lid").await.unwrap();
+    let message = companion.sink.text("by lid").await;
+    assert_eq!((&message.chat, &message.sender), (&Jid::pn(B), &Jid::pn(B)));
+    assert_eq!(message.chat_alt.map(|alt| alt.to_string()), Some(lid));
+    let id = companion.send(B, "by number").await;
+    assert_eq!(companion.ack(&id).await, None);
+    assert_eq!(
+        companion.receipt(&id, ReceiptKind::Delivered).await,
+        Jid::pn(B)
+    );
+    peer.expect_text("by number").await.unwrap();
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_is_told_to_the_sender() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    let peer = harness.phone(B);
+    let id = peer.send(A, "seen?").await.unwrap();
+    let message = companion.sink.text("seen?").await;
+    companion
+        .device
+        .mark_read(&message.chat, None, &[message.wa_id])
+        .await
+        .unwrap();
+    peer.expect_receipt(&id, "read").await.unwrap();
     companion.stop().await;
     harness.judge().await;
 }

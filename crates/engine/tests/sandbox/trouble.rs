@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use wagate_engine::{EngineEvent, Liveness};
+use wagate_network::faults::Direction;
 use wagate_network::phone::PhoneEvent;
+use wagate_network::transcript::{Entry, Note};
 use wagate_network::world::NetworkEvent;
 
 use crate::harness::{A, B, BOUND, Harness};
@@ -72,34 +74,52 @@ async fn an_idle_connection_is_not_taken_for_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_owner_is_not_shown_as_online() {
+async fn the_owner_is_shown_as_online_only_when_asked() {
     let harness = Harness::start().await;
     let mut events = harness.network.subscribe();
-    harness.phone(B).subscribe_presence(A).unwrap();
+    let peer = harness.phone(B);
+    peer.subscribe_presence(A).unwrap();
     let (_, mut companion) = harness.linked(A).await;
-    let account = harness.phone(B).account();
-    // Each login goes online and back: the last word must be "unavailable".
-    let last = tokio::time::timeout(BOUND, async {
-        let mut was_online = false;
+    // The engine says "unavailable" after each login, whatever the library said.
+    let said = tokio::time::timeout(BOUND, async {
         loop {
-            if let Ok(NetworkEvent::Phone(PhoneEvent::Presence {
-                account: at,
-                available,
-                ..
-            })) = events.recv().await
-                && at == account
-            {
-                if available {
-                    was_online = true;
-                } else if was_online {
-                    return;
-                }
+            let last = harness.network.with_world(|world, _, _| {
+                let said = world.transcript.entries(0).filter_map(companions_presence);
+                said.last()
+            });
+            match last {
+                Some(kind) => return kind,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     });
-    last.await.expect("B sees A go offline again");
+    assert_eq!(
+        said.await.expect("a presence of the companion"),
+        "unavailable"
+    );
+    for online in [true, false] {
+        companion.device.set_online(online).await.unwrap();
+        peer.expect_event(&mut events, "A's presence", |event| match event {
+            NetworkEvent::Phone(PhoneEvent::Presence { available, .. }) => {
+                (*available == online).then_some(())
+            }
+            _ => None,
+        })
+        .await
+        .unwrap();
+    }
     companion.stop().await;
     harness.judge().await;
+}
+
+/// What kind of presence a companion of A sent, if the entry is one.
+fn companions_presence(entry: &Entry) -> Option<String> {
+    let Note::Stanza(stanza) = &entry.note else {
+        return None;
+    };
+    let from_companion = stanza.direction == Direction::FromDevice && stanza.device != 0;
+    (from_companion && stanza.phone == A && stanza.tag == "presence")
+        .then(|| stanza.type_.clone())?
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,6 +54,10 @@ impl Harness {
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut EngineOptions)) -> Self {
         let network = Network::start(NetworkOptions::default()).await.unwrap();
+        Self::on(network, change).await
+    }
+
+    pub(crate) async fn on(network: Network, change: impl FnOnce(&mut EngineOptions)) -> Self {
         for (phone, name) in [(A, "Ana"), (B, "Budi")] {
             let spec = AccountSpec {
                 phone: phone.into(),
