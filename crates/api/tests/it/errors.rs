@@ -23,6 +23,15 @@ fn codes_and_their_statuses_are_stable() {
     assert!(words.is_sorted(), "in alphabetical order: {words:?}");
 }
 
+#[test]
+fn every_code_is_documented_with_its_status() {
+    let page = include_str!("../../../../docs/api.md");
+    for code in Code::ALL {
+        let row = format!("| {} | `{code}` | ", wagate_api::status_of(*code).as_u16());
+        assert!(page.contains(&row), "docs/api.md lacks {row}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_is_not_json_is_told_apart_from_one_with_wrong_fields() {
     let gateway = Gateway::start().await;

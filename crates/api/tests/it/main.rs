@@ -9,6 +9,7 @@ mod errors;
 mod events;
 mod health;
 mod links;
+mod logs;
 mod messages;
 mod sessions;
 mod support;
