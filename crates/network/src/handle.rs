@@ -214,7 +214,7 @@ impl PhoneHandle {
     pub async fn send_message(&self, to: &str, what: Outgoing) -> Result<String, HandleError> {
         let to = address(to)?;
         let id = self.with(|phone, now, port| phone.send(now, &to, &what, port))??;
-        tokio::task::yield_now().await;
+        self.network.phones().admit().await;
         Ok(id)
     }
 
@@ -225,7 +225,7 @@ impl PhoneHandle {
     pub async fn read(&self, chat: &str) -> Result<usize, HandleError> {
         let chat = address(chat)?;
         let count = self.with(|phone, _, port| phone.read(&chat, &[], port))?;
-        tokio::task::yield_now().await;
+        self.network.phones().admit().await;
         Ok(count)
     }
 
@@ -235,7 +235,7 @@ impl PhoneHandle {
     /// When the phone does not show it.
     pub async fn play(&self, id: &str) -> Result<(), HandleError> {
         self.with(|phone, _, port| phone.play(id, port))??;
-        tokio::task::yield_now().await;
+        self.network.phones().admit().await;
         Ok(())
     }
 

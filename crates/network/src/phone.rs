@@ -273,8 +273,13 @@ impl Phone {
         self.behaviour.decrypt.unwrap_or(self.decrypt)
     }
 
-    /// Which address to write to in a chat: the one that its peer used last.
-    fn wire_address(&self, peer: &Peer) -> Jid {
+    /// Which address to write to in a chat: the LID once the account has migrated, before that the one
+    /// that the peer used last.
+    fn wire_address(&self, peer: &Peer, port: &mut dyn PhonePort) -> Jid {
+        let migrated = port.peer(&self.me.pn).is_some_and(|own| own.migrated_to_lid);
+        if let (true, Some(lid)) = (migrated, &peer.lid) {
+            return lid.bare();
+        }
         self.wire.get(&peer.pn.to_string()).cloned().unwrap_or_else(|| peer.pn.bare())
     }
 

@@ -2,66 +2,31 @@
 //! queue, reconnects and is unlinked. Each test ends with the checkers' judgement over the network's
 //! transcript.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what fails in a test's helper fails the test"
+)]
+
 #[path = "whatsapp_rust/companion.rs"]
 mod companion;
+#[path = "whatsapp_rust/trouble.rs"]
+mod trouble;
 
 use std::sync::Arc;
 
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use wagate_network::faults::{Action, FaultRule, Match};
-use wagate_network::handle::PhoneHandle;
-use wagate_network::network::{Handshakes, Network, NetworkOptions};
-use wagate_network::world::AccountSpec;
+use wagate_network::network::{Handshakes, NetworkOptions};
 use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::prelude::*;
 use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
 use whatsapp_rust::types::presence::ReceiptType;
 
-use companion::{Companion, Store};
-
-const A: &str = "6281100000001";
-const B: &str = "6281100000002";
-
-async fn start() -> Network {
-    start_with(NetworkOptions::default()).await
-}
-
-async fn start_with(options: NetworkOptions) -> Network {
-    let network = Network::start(options).await.unwrap();
-    for (phone, name) in [(A, "Ana"), (B, "Budi")] {
-        let spec = AccountSpec {
-            phone: phone.into(),
-            push_name: Some(name.into()),
-            ..AccountSpec::default()
-        };
-        network.create_account(spec).unwrap();
-    }
-    network
-}
-
-fn phone(network: &Network, number: &str) -> PhoneHandle {
-    network.phone(number).unwrap()
-}
-
-/// A client that is linked by QR and online.
-async fn linked(network: &Network, number: &str, store: &Store) -> Companion {
-    let mut client = Companion::start(network, store).await;
-    let qr = client.qr().await;
-    phone(network, number).scan(&qr).await.unwrap();
-    client.connected().await;
-    client
-}
-
-/// Ends a test: every promise must have been kept.
-async fn judge(network: Network) {
-    let report = network.with_world(|world, _, _| world.check());
-    assert!(report.ok, "{report}");
-    let errors = network.with_world(|world, _, _| world.counters.protocol_errors);
-    assert_eq!(errors, 0, "protocol errors");
-    network.stop().await;
-}
+use companion::{A, B, Companion, Store, judge, linked, phone, start, start_with};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_by_qr() {
@@ -109,9 +74,7 @@ async fn texts_go_both_ways_with_a_phone_and_are_confirmed() {
     for round in 0..3 {
         let out = client.send(B, &format!("out {round}")).await;
         assert_eq!(client.ack(&out).await, None);
-        peer.expect_text(&format!("out {round}"))
-            .await
-            .unwrap();
+        peer.expect_text(&format!("out {round}")).await.unwrap();
         client.receipt(&out, ReceiptType::Delivered).await;
         peer.read(A).await.unwrap();
         client.receipt(&out, ReceiptType::Read).await;
@@ -148,10 +111,7 @@ async fn two_companions_write_to_each_other() {
     // Both phones have seen the whole conversation.
     for number in [A, B] {
         for text in ["a to b, 4", "b to a, 4"] {
-            phone(&network, number)
-                .expect_text(text)
-                .await
-                .unwrap();
+            phone(&network, number).expect_text(text).await.unwrap();
         }
     }
     a.stop().await;
@@ -199,9 +159,7 @@ async fn what_came_while_it_was_away_is_delivered_in_order() {
         client.text(&format!("queued {number}")).await;
     }
     assert!(client.seen_in_order("queued "), "out of order");
-    peer.expect_receipt(&last, "delivered")
-        .await
-        .unwrap();
+    peer.expect_receipt(&last, "delivered").await.unwrap();
     client.stop().await;
     judge(network).await;
 }
@@ -263,10 +221,7 @@ async fn logs_out_by_itself() {
     client.client.logout().await;
     client.logged_out().await;
     client.ended().await;
-    phone(&network, A)
-        .expect_companions(0)
-        .await
-        .unwrap();
+    phone(&network, A).expect_companions(0).await.unwrap();
 
     let mut again = Companion::start(&network, &store).await;
     assert!(again.logged_out().await, "the refusal comes on connecting");
@@ -318,10 +273,7 @@ async fn a_refused_message_is_told_by_the_ack() {
     assert_eq!(client.ack(&id).await.as_deref(), Some("479"));
     let id = client.send(B, "accepted").await;
     assert_eq!(client.ack(&id).await, None);
-    phone(&network, B)
-        .expect_text("accepted")
-        .await
-        .unwrap();
+    phone(&network, B).expect_text("accepted").await.unwrap();
     client.stop().await;
     judge(network).await;
 }
@@ -337,7 +289,7 @@ async fn works_over_tls_and_with_compressed_stanzas() {
     for certificate in CertificateDer::pem_slice_iter(network.tls_ca_pem().as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

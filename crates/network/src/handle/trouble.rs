@@ -40,7 +40,8 @@ impl PhoneHandle {
             None => Some(number("stream_error", what)?),
         };
         self.disturb(&Action::StreamError { code, detail, close: true });
-        tokio::task::yield_now().await;
+        // What the phones were about to do happens before the trouble is visible to the test.
+        self.network.phones().idle().await;
         Ok(())
     }
 
@@ -62,7 +63,8 @@ impl PhoneHandle {
         let mut rule = FaultRule::new(Match::connect().account(&self.number), action);
         rule.name = Some(REFUSAL.to_owned());
         self.fault(rule)?;
-        tokio::task::yield_now().await;
+        // What the phones were about to do happens before the trouble is visible to the test.
+        self.network.phones().idle().await;
         Ok(())
     }
 

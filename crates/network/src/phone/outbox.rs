@@ -117,7 +117,7 @@ impl Phone {
     /// Shows the peer that the owner writes, records or stopped.
     pub fn chat_state(&mut self, to: &Jid, state: ChatState, port: &mut dyn PhonePort) {
         let to = match port.peer(to) {
-            Some(peer) => self.wire_address(&peer),
+            Some(peer) => self.wire_address(&peer, port),
             None => to.bare(),
         };
         let child = match state {
@@ -228,7 +228,7 @@ impl Phone {
         let wire = if to.is_lid() {
             to.bare()
         } else {
-            self.wire_address(&peer)
+            self.wire_address(&peer, port)
         };
         let message = what.message(&wire.to_string(), now);
         let mut participants = Node::new("participants");
@@ -321,16 +321,12 @@ impl Phone {
 
     /// The owner's companions, addressed in the family of `like`.
     fn own_companions(&self, like: &Jid, port: &mut dyn PhonePort) -> Vec<Target> {
-        let own = match &self.me.lid {
+        let address = match &self.me.lid {
             Some(lid) if like.is_lid() => lid,
             _ => &self.me.pn,
         };
         port.peer(&self.me.pn)
-            .map(|peer| {
-                devices_at(&peer, own)
-                    .filter(|(key, _)| key.1 != 0)
-                    .collect()
-            })
+            .map(|own| devices_at(&own, address).filter(|(key, _)| key.1 != 0).collect())
             .unwrap_or_default()
     }
 

@@ -57,6 +57,8 @@ pub struct Peer {
     pub pn: Jid,
     /// The address by LID, without device.
     pub lid: Option<Jid>,
+    /// Whether this account writes to LIDs.
+    pub migrated_to_lid: bool,
     /// All devices, 0 (the phone) included.
     pub devices: Vec<u16>,
 }

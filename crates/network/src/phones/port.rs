@@ -72,6 +72,7 @@ impl PhonePort for ShellPort<'_> {
                 account: account.id,
                 pn: account.pn(),
                 lid: Some(account.lid_jid()),
+                migrated_to_lid: account.migrated_to_lid,
                 devices: account.devices().map(|device| device.number).collect(),
             })
         })?

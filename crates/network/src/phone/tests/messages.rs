@@ -581,3 +581,20 @@ fn the_owners_name_is_in_the_app_state_before_the_first_companion_and_once() {
     let name = value.push_name_setting.as_option().unwrap().name.as_deref();
     assert_eq!(name, Some("Anna"));
 }
+
+#[test]
+fn a_migrated_account_writes_to_lids_and_the_chat_stays_one() {
+    let (mut street, anna, budi) = two();
+    send(&mut street, budi, ANNA, "before");
+    street.migrate(anna);
+    send(&mut street, anna, BUDI, "after");
+    let (_, node) = street
+        .sent
+        .iter()
+        .rfind(|(from, node)| *from == anna && node.is("message"))
+        .unwrap();
+    assert!(node.jid("to").unwrap().is_lid(), "{node}");
+    let chat = format!("{ANNA}@s.whatsapp.net");
+    let budi = &street.phones[budi.0 as usize];
+    assert_eq!(budi.screen().messages(Some(&chat), 0).count(), 2);
+}

@@ -25,6 +25,7 @@ pub(super) struct Directory {
 struct Entry {
     pn: Jid,
     lid: Jid,
+    migrated: bool,
     devices: Vec<u16>,
 }
 
@@ -60,6 +61,7 @@ impl PhonePort for Port<'_> {
             account: AccountId(u32::try_from(at).unwrap()),
             pn: entry.pn.clone(),
             lid: Some(entry.lid.clone()),
+            migrated_to_lid: entry.migrated,
             devices: entry.devices.clone(),
         })
     }
@@ -132,10 +134,16 @@ impl Street {
         self.directory.accounts.push(Entry {
             pn,
             lid,
+            migrated: false,
             devices: vec![0],
         });
         self.phones.push(phone);
         account
+    }
+
+    /// Migrates an account to LIDs.
+    pub(super) fn migrate(&mut self, account: AccountId) {
+        self.directory.accounts[account.0 as usize].migrated = true;
     }
 
     pub(super) fn publish(&mut self, account: AccountId, device: u16, keys: &PhoneKeys) {
