@@ -159,7 +159,9 @@ async fn each_move_has_one_event_and_one_entry(f: Fixture) {
         .map(|entry| entry.state)
         .collect();
     assert_eq!(states, history[1..], "the first entry has message.queued");
-    assert_eq!(states.len(), 4);
+    // The receipt that came first proves that the server had taken the message.
+    let words: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+    assert_eq!(words, ["sending", "sent", "delivered", "read", "played"]);
     let counters = f
         .read(move |tx| sessions::counters(tx, &lease.tenant, &lease.session))
         .await;

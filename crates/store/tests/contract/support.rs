@@ -177,10 +177,6 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn is_sqlite(&self) -> bool {
-        matches!(self.place, Place::Folder(_))
-    }
-
     pub(crate) async fn write<R: Send + 'static>(
         &self,
         closure: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
