@@ -40,17 +40,18 @@ pub enum Status {
 impl Status {
     pub fn of(session: &Session) -> Self {
         let linked = session.identity.is_some();
-        let pending = session.generation_done < session.generation;
+        if session.desired == Desired::Running && is_pending(session) {
+            // The worker has not taken up the newest request: the state before it says nothing.
+            return if linked {
+                Self::Connecting
+            } else {
+                Self::Initializing
+            };
+        }
         match (&session.link, &session.challenge) {
             (LinkState::Connected, _) => Self::Connected,
             (LinkState::AwaitingScan, Some(LinkChallenge::Qr { .. })) => Self::QrRequired,
             (LinkState::AwaitingScan, Some(LinkChallenge::Code { .. })) => Self::Pairing,
-            // The worker has not taken up the request to run yet: the old state says nothing.
-            (state, _)
-                if pending && session.desired == Desired::Running && state.is_permanent() =>
-            {
-                Self::Initializing
-            }
             (LinkState::Connecting, _) if linked => Self::Connecting,
             (LinkState::Idle | LinkState::AwaitingScan | LinkState::Connecting, _) => {
                 Self::Initializing
@@ -231,7 +232,7 @@ impl App {
         }
         let wanted = (!linked).then(|| method.clone());
         // A second request for the same joins the first one, rather than restart it.
-        let on_its_way = before.generation_done < before.generation
+        let on_its_way = is_pending(&before)
             || matches!(before.link, LinkState::Connecting | LinkState::AwaitingScan);
         let same_method = wanted.is_none() || before.method == wanted;
         let under_way = before.desired == Desired::Running && on_its_way && same_method;
@@ -290,7 +291,7 @@ impl App {
 
     /// The challenge that a session shows, unless its time is over.
     pub fn challenge_of<'s>(&self, session: &'s Session) -> Option<&'s LinkChallenge> {
-        let shown = matches!(session.link, LinkState::AwaitingScan);
+        let shown = matches!(session.link, LinkState::AwaitingScan) && !is_pending(session);
         session
             .challenge
             .as_ref()
@@ -437,18 +438,23 @@ pub(crate) fn refusal_to_send(session: &Session) -> Option<(Code, &'static str)>
     Some(refusal)
 }
 
+/// Whether a request waits to be taken up by the worker.
+fn is_pending(session: &Session) -> bool {
+    session.generation_done < session.generation
+}
+
 fn is_logged_out(session: &Session) -> bool {
     session.desired == Desired::LoggedOut || matches!(session.link, LinkState::LoggedOut { .. })
 }
 
 /// Whether what `connect` waits for is there.
 fn is_there(session: &Session, method: &LinkMethod, linked: bool, now: Timestamp) -> bool {
-    if session.desired != Desired::Running {
+    // What is left from before the newest request is about to end.
+    if session.desired != Desired::Running || is_pending(session) {
         return false;
     }
     if session.link.is_connected() {
-        // A connection from before the newest request may be about to end.
-        return session.generation_done >= session.generation;
+        return true;
     }
     let wanted = match (method, &session.challenge) {
         (LinkMethod::Qr, Some(LinkChallenge::Qr { .. })) => true,

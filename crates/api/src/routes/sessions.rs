@@ -88,6 +88,15 @@ struct SettledOut {
     done: bool,
 }
 
+/// A session that is out of sight.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeletedOut {
+    #[schema(example = "user123-personal")]
+    id: String,
+    /// False: a worker is still removing what belongs to it; the status was 202.
+    done: bool,
+}
+
 fn settled(settled: &Settled) -> Response {
     let status = if settled.done {
         StatusCode::OK
@@ -168,8 +177,8 @@ async fn read(
     delete, path = "/api/v1/sessions/{session}", tag = "sessions", operation_id = "session_delete",
     params(("session" = String, Path, description = "the session's id")),
     responses(
-        (status = 200, description = "gone", body = Data<SettledOut>),
-        (status = 202, description = "out of sight, and being removed", body = Data<SettledOut>),
+        (status = 200, description = "gone", body = Data<DeletedOut>),
+        (status = 202, description = "out of sight, and being removed", body = Data<DeletedOut>),
     ),
     security(("apiKey" = []), ("bearer" = [])),
 )]
@@ -178,7 +187,19 @@ async fn delete(
     Tenant(caller): Tenant,
     SessionPath(name): SessionPath,
 ) -> Result<Response, ApiError> {
-    Ok(settled(&state.app().delete_session(&caller, &name).await?))
+    let Settled { session, done } = state.app().delete_session(&caller, &name).await?;
+    let status = if done {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    Ok(with_status(
+        status,
+        DeletedOut {
+            id: session.name.to_string(),
+            done,
+        },
+    ))
 }
 
 /// Reads where a session stands, what waits to be scanned or entered, and its counters.

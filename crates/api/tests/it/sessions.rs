@@ -190,6 +190,7 @@ async fn a_deleted_session_is_out_of_sight_before_a_worker_has_removed_it() {
     gateway.connected("s").await;
     let accepted = gateway.request("DELETE", "/api/v1/sessions/s").go().await;
     accepted.is(StatusCode::ACCEPTED);
+    assert_eq!(*accepted.data(), json!({ "id": "s", "done": false }));
     gateway
         .get("/api/v1/sessions/s")
         .await
@@ -208,13 +209,51 @@ async fn a_deleted_session_is_out_of_sight_before_a_worker_has_removed_it() {
 #[tokio::test]
 async fn a_restart_is_accepted_and_keeps_the_link() {
     let gateway = Gateway::start().await;
-    gateway.connected("s").await;
+    let hand = gateway.connected("s").await;
     let answer = gateway
         .request("POST", "/api/v1/sessions/s/restart")
         .go()
         .await;
     answer.is(StatusCode::ACCEPTED);
     assert_eq!(answer.data()["linked"], true);
+    assert_eq!(
+        answer.data()["status"],
+        "connecting",
+        "before the worker has heard of it"
+    );
+    hand.link().await;
+    assert_eq!(
+        gateway.get("/api/v1/sessions/s").await.data()["status"],
+        "connected"
+    );
+
+    // What was shown before the restart is not shown after it.
+    gateway
+        .post("/api/v1/sessions", json!({ "id": "t" }))
+        .await
+        .is(StatusCode::CREATED);
+    gateway
+        .post("/api/v1/sessions/t/connect?wait=0", json!({}))
+        .await
+        .is(StatusCode::ACCEPTED);
+    let hand = gateway.hand("t").await;
+    hand.show_qr("2@before").await;
+    gateway
+        .get("/api/v1/sessions/t/qr")
+        .await
+        .is(StatusCode::OK);
+    let answer = gateway
+        .request("POST", "/api/v1/sessions/t/restart")
+        .go()
+        .await;
+    assert_eq!(answer.data()["status"], "initializing");
+    gateway
+        .get("/api/v1/sessions/t/qr")
+        .await
+        .fails(409, "qr_not_available");
+    hand.show_qr("2@after").await;
+    let shown = gateway.get("/api/v1/sessions/t/qr").await;
+    assert_eq!(shown.data()["qrString"], "2@after");
 }
 
 #[tokio::test]
