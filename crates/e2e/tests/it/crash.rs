@@ -32,7 +32,9 @@ async fn outbound(point: &str) {
             .unwrap();
         harness.restart().await.unwrap();
         for (n, id) in &accepted {
-            harness.until_message(id, "delivered").await.unwrap();
+            // Not `delivered`: a receipt that came in the instant of the crash may be lost, the
+            // message may not.
+            harness.until_message(id, "sent").await.unwrap();
             friend.expect_text(&format!("text {n}")).await.unwrap();
         }
         let shown = friend.texts();

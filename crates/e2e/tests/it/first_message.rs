@@ -23,7 +23,8 @@ async fn a_text_is_sent_delivered_and_read() {
         .await
         .unwrap();
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.data()["status"], "sent");
+    // The delivery may overtake the answer.
+    assert!(["sent", "delivered", "read"].contains(&answer.data()["status"].as_str().unwrap()));
     assert_eq!(answer.data()["sessionId"], "first");
     let id = answer.data()["id"].as_str().unwrap().to_owned();
 
