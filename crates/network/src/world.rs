@@ -257,20 +257,21 @@ impl World {
 
     // -- keys ---------------------------------------------------------------------------------------
 
-    /// A device's keys; takes one of its one-time prekeys, and tells the device when they run low.
+    /// A device's keys for the phone of `to`; takes one of the device's one-time prekeys, and tells the
+    /// device when they run low.
     pub fn bundle(
         &mut self,
         now: Millis,
-        account: AccountId,
-        device: DeviceId,
+        to: AccountId,
+        (account, device): (AccountId, DeviceId),
         out: &mut Vec<Effect>,
     ) -> Option<PrekeyBundle> {
-        Turn {
+        let mut turn = Turn {
             world: self,
             now,
             out,
-        }
-        .take_bundle(account, device)
+        };
+        turn.give_bundle(Origin::phone(to), account, device)
     }
 
     // -- linking, called for the phone ----------------------------------------------------------------

@@ -142,6 +142,7 @@ impl Turn<'_> {
         let notice = self
             .notification("link_code_companion_reg", &Jid::SERVER)
             .child(step);
-        self.emit(Origin::Phone(account), notice);
+        // A phone that is away cannot help to link, neither now nor later.
+        self.send(account, 0, notice);
     }
 }

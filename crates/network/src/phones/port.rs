@@ -4,7 +4,6 @@
 use crate::jid::Jid;
 use crate::node::Node;
 use crate::phone::{AcceptedCompanion, Peer, PhoneEvent, PhonePort, PrekeyBundle};
-use crate::world::turn::{Origin, Turn};
 use crate::world::{AccountId, Effect, Millis, NetworkEvent, World};
 
 use super::Shell;
@@ -79,8 +78,8 @@ impl PhonePort for ShellPort<'_> {
     }
 
     fn bundle(&mut self, account: AccountId, device: u16) -> Option<PrekeyBundle> {
-        let to = Origin::phone(self.account);
-        self.world(|world, now, out| Turn { world, now, out }.give_bundle(to, account, device))?
+        let to = self.account;
+        self.world(|world, now, out| world.bundle(now, to, (account, device), out))?
     }
 
     /// The world has no groups so far, so nobody is in one.

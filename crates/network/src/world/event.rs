@@ -44,7 +44,10 @@ pub enum Effect {
 }
 
 /// What happened in the network.
-#[expect(clippy::large_enum_variant, reason = "events are few, and waiters match on their content")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "events are few, and waiters match on their content"
+)]
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum NetworkEvent {

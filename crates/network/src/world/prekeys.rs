@@ -66,8 +66,12 @@ impl KeyStore {
 
     /// Merges one-time keys by id and answers how many are new.
     pub(crate) fn upload(&mut self, keys: impl IntoIterator<Item = Prekey>) -> u64 {
-        let mut places: HashMap<u32, usize> =
-            self.one_time.iter().enumerate().map(|(place, key)| (key.id, place)).collect();
+        let mut places: HashMap<u32, usize> = self
+            .one_time
+            .iter()
+            .enumerate()
+            .map(|(place, key)| (key.id, place))
+            .collect();
         let mut added = 0;
         for key in keys {
             if self.spent.contains(&key.id) {
@@ -109,7 +113,10 @@ impl KeyStore {
         for key in &self.one_time {
             hash.update(key.public);
         }
-        let ids = self.one_time.iter().map(|key| Node::new("id").bytes(id_bytes(key.id)));
+        let ids = self
+            .one_time
+            .iter()
+            .map(|key| Node::new("id").bytes(id_bytes(key.id)));
         Node::new("digest")
             .child(registration_node(self.registration_id))
             .child(type_node())
@@ -122,11 +129,7 @@ impl KeyStore {
 
 impl Turn<'_> {
     /// A device's keys with one of its one-time keys, which is then gone.
-    pub(crate) fn take_bundle(
-        &mut self,
-        account: AccountId,
-        number: DeviceId,
-    ) -> Option<PrekeyBundle> {
+    fn take_bundle(&mut self, account: AccountId, number: DeviceId) -> Option<PrekeyBundle> {
         let low = self.world.options.low_prekeys;
         let device = self.world.device_mut(account, number)?;
         let prekey = device.keys.take();

@@ -283,3 +283,17 @@ fn the_same_seed_offers_the_same_references() {
     assert_eq!(one, two);
     assert!(one.starts_with("2@") && !one.contains(','));
 }
+
+#[test]
+fn the_same_seed_and_the_same_calls_give_the_same_stanzas() {
+    let run = || {
+        let mut net = Net::new();
+        let (ann, bob) = (net.account("62811"), net.account("62822"));
+        let (ann, bob) = (net.link(ann), net.online(bob));
+        net.say(bob.conn, message("M1", &ann.pn().bare(), &[ann.pn()]));
+        let mut ann = ann;
+        net.login(&mut ann);
+        (net.take(ann.conn), net.take(bob.conn), ann.lid(&net))
+    };
+    assert_eq!(run(), run());
+}
