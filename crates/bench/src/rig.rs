@@ -14,6 +14,9 @@ use wagate_network::world::AccountSpec;
 
 use crate::process::{self, Usage};
 
+/// Opens the gateway's metrics to this program.
+const METRICS_TOKEN: &str = "the-benchmarks-own-metrics-token";
+
 /// A network, a gateway attached to it, and the folder of its database.
 #[derive(Debug)]
 pub(crate) struct Rig {
@@ -128,7 +131,7 @@ impl Rig {
     }
 
     async fn connected(&self) -> Result<usize> {
-        let metrics = self.client.text("/metrics").await?;
+        let metrics = self.client.with_key(METRICS_TOKEN).text("/metrics").await?;
         Ok(metrics
             .lines()
             .find_map(|line| line.strip_prefix("wagate_sessions_connected "))
@@ -178,6 +181,7 @@ async fn spawn(network: &Network, folder: &Path, key: Option<&str>) -> Result<Ga
         ("WAGATE_WORKER__SESSIONS_MAX", "20000"),
         ("WAGATE_WORKER__RESTORE_PER_SECOND", "1000"),
         ("WAGATE_LOG__LEVEL", "warn"),
+        ("WAGATE_SECURITY__METRICS_TOKEN", METRICS_TOKEN),
     ] {
         program.set(name, value);
     }

@@ -471,6 +471,13 @@ fn api_options(config: &Config, worker: &Arc<Worker>) -> ApiOptions {
             }]
         }
     };
+    let metrics = {
+        let worker = Arc::clone(worker);
+        move || {
+            worker.set_gauges();
+            telemetry::metrics().render()
+        }
+    };
     ApiOptions {
         body_bytes_max: usize::try_from(config.server.body_bytes_max).unwrap_or(usize::MAX),
         send_wait: config.server.send_wait,
@@ -481,7 +488,7 @@ fn api_options(config: &Config, worker: &Arc<Worker>) -> ApiOptions {
         environment: config.server.environment.clone(),
         figures: Arc::new(figures),
         ready: Arc::new(ready),
-        metrics: Arc::new(|| telemetry::metrics().render()),
+        metrics: Arc::new(metrics),
         gateway_dialect: dialect("gateway"),
         worker_dialect: dialect("worker"),
     }

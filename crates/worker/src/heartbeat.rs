@@ -41,11 +41,6 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 fn figures(shared: &Shared, started: Instant) -> Value {
     let stats = stats(shared);
-    let gauge = |name: &'static str, value: usize| {
-        metrics::gauge!(name).set(u32::try_from(value).unwrap_or(u32::MAX));
-    };
-    gauge("wagate_sessions", stats.sessions);
-    gauge("wagate_sessions_connected", stats.connected);
     json!({
         "sessionCount": stats.sessions,
         "activeConnections": stats.connected,

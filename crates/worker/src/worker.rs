@@ -204,6 +204,17 @@ impl Worker {
     pub fn stats(&self) -> WorkerStats {
         stats(&self.shared)
     }
+
+    /// Sets the gauges to what the worker carries now; called when metrics are read.
+    pub fn set_gauges(&self) {
+        let stats = self.stats();
+        let gauge = |name: &'static str, value: usize| {
+            metrics::gauge!(name).set(u32::try_from(value).unwrap_or(u32::MAX));
+        };
+        gauge("wagate_sessions", stats.sessions);
+        gauge("wagate_sessions_connected", stats.connected);
+        gauge("wagate_sessions_awaiting_scan", stats.awaiting_scan);
+    }
 }
 
 /// Counts what the worker carries.
