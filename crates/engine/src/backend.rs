@@ -201,14 +201,14 @@ fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 /// Keys are text in the store: bytes are written in hexadecimal.
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let digit = |byte: u8, shift: u8| DIGITS[usize::from((byte >> shift) & 15)];
     bytes
         .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        .flat_map(|byte| [digit(*byte, 4), digit(*byte, 0)])
+        .collect()
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {

@@ -90,7 +90,7 @@ impl Engine {
             lease.clone(),
             Arc::clone(&shared.clock),
         ));
-        let storage: Arc<dyn wacore::store::traits::Backend> = backend.clone();
+        let storage: Arc<dyn wacore::store::traits::Backend> = Arc::clone(&backend) as _;
         let state = PersistenceManager::new(storage)
             .await
             .map_err(store_error)?;

@@ -14,7 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use wacore::types::events::{
     ConnectFailureReason, Event, EventHandler, EventInterest, EventKind, InboundMessage, LoggedOut,
+    PairSuccess, TemporaryBan,
 };
+use wacore::types::message::MessageInfo;
 use wacore::types::presence::ReceiptType;
 use wagate_domain::{Clock, LinkChallenge, ReceiptKind, Timestamp, WaMessageId};
 use whatsapp_rust::Client;
@@ -124,8 +126,9 @@ impl Hub {
 
     /// Tells the hub whose events it gets.
     pub(crate) fn attach(&self, client: &Arc<Client>) {
-        // A second call would be a bug of `Engine::open`, and changes nothing.
-        let _ = self.client.set(Arc::downgrade(client));
+        // `Engine::open` calls it once for each hub; the first client would stay.
+        let first = self.client.set(Arc::downgrade(client)).is_ok();
+        debug_assert!(first, "a hub serves one client");
     }
 
     /// Who the device is linked to, as the library knows it now.
@@ -443,33 +446,24 @@ fn failure_code(reason: &ConnectFailureReason) -> u32 {
     u32::try_from(reason.code()).unwrap_or(0)
 }
 
-impl EventHandler for Hub {
-    fn handle_event(&self, event: Arc<Event>) {
-        match &*event {
-            Event::ServerAck(ack) => self.ack(ack),
-            Event::Receipt(receipt) => self.receipt(receipt),
-            Event::Messages(batch) => self.messages(batch),
-            Event::Connected(_) => {
-                self.went_online.store(true, Ordering::SeqCst);
-                self.enter(Phase::Connected);
-            }
-            Event::SelfPushNameUpdated(_) => {
-                self.went_online.store(true, Ordering::SeqCst);
-                self.moved.notify_one();
-            }
+impl Hub {
+    fn paired(&self, pair: &PairSuccess) {
+        if let Some(jid) = from_library(&pair.id) {
+            let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+            self.emit(EngineEvent::Paired(Identity {
+                jid,
+                lid: from_library(&pair.lid),
+                push_name: some(&pair.business_name),
+                platform: some(&pair.platform),
+            }));
+        }
+        self.enter(Phase::Paired);
+    }
+
+    fn pairing_event(&self, event: &Event) {
+        match event {
             Event::PairingQrCode(qr) => self.qr(qr),
-            Event::PairSuccess(pair) => {
-                if let Some(jid) = from_library(&pair.id) {
-                    let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-                    self.emit(EngineEvent::Paired(Identity {
-                        jid,
-                        lid: from_library(&pair.lid),
-                        push_name: some(&pair.business_name),
-                        platform: some(&pair.platform),
-                    }));
-                }
-                self.enter(Phase::Paired);
-            }
+            Event::PairSuccess(pair) => self.paired(pair),
             Event::PairError(error) => {
                 self.emit(EngineEvent::PairingFailed {
                     reason: error.error.clone(),
@@ -492,14 +486,53 @@ impl EventHandler for Hub {
                     self.terminate(Ended::ChallengeExpired);
                 }
             }
+            _ => {}
+        }
+    }
+
+    fn banned(&self, ban: &TemporaryBan) {
+        let secs = u64::try_from(ban.expire.num_seconds()).unwrap_or(0);
+        let until = Some(self.clock.now().plus(Duration::from_secs(secs)));
+        let code = u32::try_from(ban.code.code()).unwrap_or(0);
+        self.terminate(Ended::Banned { until, code });
+    }
+
+    fn undecryptable(&self, info: &MessageInfo) {
+        let (Some(chat), Some(sender), Ok(wa_id)) = (
+            account(&info.source.chat),
+            account(&info.source.sender),
+            WaMessageId::parse(&info.id),
+        ) else {
+            return;
+        };
+        let at = Timestamp::from_secs(info.timestamp.timestamp());
+        self.emit(EngineEvent::Undecryptable {
+            chat,
+            sender,
+            wa_id,
+            at,
+        });
+    }
+}
+
+impl EventHandler for Hub {
+    fn handle_event(&self, event: Arc<Event>) {
+        match &*event {
+            Event::ServerAck(ack) => self.ack(ack),
+            Event::Receipt(receipt) => self.receipt(receipt),
+            Event::Messages(batch) => self.messages(batch),
+            Event::UndecryptableMessage(message) => self.undecryptable(&message.info),
+            Event::Connected(_) => {
+                self.went_online.store(true, Ordering::SeqCst);
+                self.enter(Phase::Connected);
+            }
+            Event::SelfPushNameUpdated(_) => {
+                self.went_online.store(true, Ordering::SeqCst);
+                self.moved.notify_one();
+            }
             Event::LoggedOut(logged_out) => self.logged_out(logged_out),
             Event::StreamReplaced(_) => self.terminate(Ended::Replaced),
-            Event::TemporaryBan(ban) => {
-                let secs = u64::try_from(ban.expire.num_seconds()).unwrap_or(0);
-                let until = Some(self.clock.now().plus(Duration::from_secs(secs)));
-                let code = u32::try_from(ban.code.code()).unwrap_or(0);
-                self.terminate(Ended::Banned { until, code });
-            }
+            Event::TemporaryBan(ban) => self.banned(ban),
             Event::ClientOutdated(_) => self.terminate(Ended::Outdated),
             Event::ConnectFailure(failure) => self.connect_failure(failure),
             Event::StreamError(error) => {
@@ -508,24 +541,7 @@ impl EventHandler for Hub {
             Event::Disconnected(disconnected) => {
                 self.set_reason(disconnected.reason.to_string(), None);
             }
-            Event::UndecryptableMessage(message) => {
-                let info = &message.info;
-                let (Some(chat), Some(sender), Ok(wa_id)) = (
-                    account(&info.source.chat),
-                    account(&info.source.sender),
-                    WaMessageId::parse(&info.id),
-                ) else {
-                    return;
-                };
-                let at = Timestamp::from_secs(info.timestamp.timestamp());
-                self.emit(EngineEvent::Undecryptable {
-                    chat,
-                    sender,
-                    wa_id,
-                    at,
-                });
-            }
-            _ => {}
+            other => self.pairing_event(other),
         }
     }
 }

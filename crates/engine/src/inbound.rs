@@ -128,7 +128,6 @@ mod tests {
     fn wrapped(message: wa::Message) -> MessageField<wa::message::FutureProofMessage> {
         MessageField::some(wa::message::FutureProofMessage {
             message: MessageField::some(message),
-            ..Default::default()
         })
     }
 

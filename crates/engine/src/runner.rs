@@ -34,6 +34,8 @@ use crate::version::Version;
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// The library flushes what it owes within ten seconds.
 const HANG_UP_WITHIN: Duration = Duration::from_secs(13);
+/// The library tells of a stream that ended for too many requests (429) by so many errors at once.
+const RATE_LIMITED: u32 = 5;
 /// A version is written into the device's row again after half of what the library takes for fresh.
 const VERSION_KEPT_MS: i64 = 12 * 3600 * 1000;
 
@@ -128,6 +130,7 @@ impl Inner {
             self.hub.begin();
             self.wire.begin();
             self.hub.emit(EngineEvent::Connecting);
+            let patience = self.client.stats().reconnect_errors;
             let failure = self.attempt().await.err();
             self.hub.connection_lost();
             if let Some(ended) = self.reason_to_end().await {
@@ -149,6 +152,9 @@ impl Inner {
             } else {
                 failures.saturating_add(1)
             };
+            if self.client.stats().reconnect_errors >= patience.saturating_add(RATE_LIMITED) {
+                failures = failures.saturating_add(RATE_LIMITED);
+            }
             let reason = match self.look_at_handshake(failures).await {
                 Ok(()) => failure
                     .or_else(|| self.hub.reason())

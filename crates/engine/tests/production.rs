@@ -1,5 +1,11 @@
 //! The production build against a server that is not WhatsApp: it refuses to link, and says why.
 #![cfg(not(feature = "unsafe-sandbox"))]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 #[path = "support/harness.rs"]
 #[expect(

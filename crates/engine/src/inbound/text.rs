@@ -9,7 +9,7 @@ pub(super) fn text(message: &wa::Message) -> Option<String> {
     plain.or_else(extended).map(storable)
 }
 
-/// PostgreSQL cannot hold NUL characters; the sign for an unreadable one stands for them.
+/// `PostgreSQL` cannot hold NUL characters; the sign for an unreadable one stands for them.
 pub(super) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

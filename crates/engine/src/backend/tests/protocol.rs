@@ -1,0 +1,411 @@
+//! Mappings, device lists, tokens, sent and pending messages, secrets.
+
+use super::*;
+
+#[tokio::test]
+async fn lid_mappings_are_found_from_both_sides() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    store
+        .put_lid_mapping(&mapping("100", "62811"))
+        .await
+        .unwrap();
+    store
+        .put_lid_mappings(&[mapping("200", "62822"), mapping("300", "62833")])
+        .await
+        .unwrap();
+    // The number got another LID; then a LID moved to another number.
+    store
+        .put_lid_mapping(&mapping("101", "62811"))
+        .await
+        .unwrap();
+    store
+        .put_lid_mapping(&mapping("200", "62899"))
+        .await
+        .unwrap();
+    // The old LID of a number moves on, and must not take the number's newer LID along.
+    store
+        .put_lid_mapping(&mapping("100", "62877"))
+        .await
+        .unwrap();
+    let bench = bench.reopened().await;
+    let store = &bench.backend;
+    assert_eq!(
+        store.get_pn_mapping("62811").await.unwrap().unwrap().lid,
+        "101"
+    );
+    assert_eq!(
+        store
+            .get_lid_mapping("200")
+            .await
+            .unwrap()
+            .unwrap()
+            .phone_number,
+        "62899"
+    );
+    assert!(store.get_pn_mapping("62822").await.unwrap().is_none());
+    assert_eq!(
+        store.get_pn_mapping("62899").await.unwrap().unwrap().lid,
+        "200"
+    );
+    assert_eq!(store.get_all_lid_mappings().await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn device_lists_and_group_rows_round_trip() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    assert!(store.get_devices("1").await.unwrap().is_none());
+    store
+        .update_device_lists(vec![device_list("1", 2), device_list("2", 1)])
+        .await
+        .unwrap();
+    store.update_device_list(device_list("1", 3)).await.unwrap();
+    assert_eq!(
+        store.get_devices("1").await.unwrap().unwrap().devices.len(),
+        3
+    );
+    store.delete_devices("2").await.unwrap();
+    store.put_group_metadata("g@g.us", b"blob").await.unwrap();
+    let bench = bench.reopened().await;
+    let store = &bench.backend;
+    let list = store.get_devices("1").await.unwrap().unwrap();
+    assert_eq!(
+        (list.devices.len(), list.raw_id, list.phash.as_deref()),
+        (3, Some(9), Some("2:abc"))
+    );
+    assert!(store.get_devices("2").await.unwrap().is_none());
+    assert_eq!(
+        store.get_group_metadata("g@g.us").await.unwrap().as_deref(),
+        Some(b"blob".as_slice())
+    );
+    store.delete_group_metadata("g@g.us").await.unwrap();
+    assert_eq!(store.get_group_metadata("g@g.us").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn sender_key_devices_are_tracked_per_group() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    store
+        .set_sender_key_status("g", &[("a", true), ("b", true)])
+        .await
+        .unwrap();
+    store
+        .set_sender_key_status("g", &[("b", false), ("c", true)])
+        .await
+        .unwrap();
+    store
+        .set_sender_key_status("h", &[("a", true)])
+        .await
+        .unwrap();
+    let all = |pairs: &[(&str, bool)]| -> Vec<(String, bool)> {
+        pairs
+            .iter()
+            .map(|(jid, has)| ((*jid).to_owned(), *has))
+            .collect()
+    };
+    let found = store.get_sender_key_devices("g").await.unwrap();
+    assert_eq!(found, all(&[("a", true), ("b", false), ("c", true)]));
+    store
+        .delete_sender_key_device_rows(&["a", "c"])
+        .await
+        .unwrap();
+    assert_eq!(
+        store.get_sender_key_devices("g").await.unwrap(),
+        all(&[("b", false)])
+    );
+    assert!(store.get_sender_key_devices("h").await.unwrap().is_empty());
+    store.clear_sender_key_devices("g").await.unwrap();
+    assert!(store.get_sender_key_devices("g").await.unwrap().is_empty());
+    store
+        .set_sender_key_status("h", &[("a", true)])
+        .await
+        .unwrap();
+    store.clear_all_sender_key_devices().await.unwrap();
+    assert!(store.get_sender_key_devices("h").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn base_keys_are_compared() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    store.save_base_key("1@lid.0", "M", b"key").await.unwrap();
+    assert!(
+        store
+            .has_same_base_key("1@lid.0", "M", b"key")
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .has_same_base_key("1@lid.0", "M", b"other")
+            .await
+            .unwrap()
+    );
+    store.delete_base_key("1@lid.0", "M").await.unwrap();
+    assert!(
+        !store
+            .has_same_base_key("1@lid.0", "M", b"key")
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn tokens_merge_by_field() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    let token = async |jid: &str| store.get_tc_token(jid).await.unwrap();
+    store
+        .touch_tc_token_sender_timestamp("1@lid", 50)
+        .await
+        .unwrap();
+    store
+        .touch_tc_token_sender_timestamp("1@lid", 40)
+        .await
+        .unwrap();
+    assert_eq!(token("1@lid").await.unwrap().sender_timestamp, Some(50));
+    // A placeholder never blocks the first real token, whatever its time.
+    store
+        .store_received_tc_token("1@lid", b"real", 10)
+        .await
+        .unwrap();
+    store
+        .store_received_tc_token("1@lid", b"stale", 9)
+        .await
+        .unwrap();
+    let merged = token("1@lid").await.unwrap();
+    assert_eq!(
+        (merged.token.as_slice(), merged.token_timestamp),
+        (b"real".as_slice(), 10)
+    );
+    assert_eq!(merged.sender_timestamp, Some(50));
+    store
+        .store_received_tc_token("1@lid", b"newer", 11)
+        .await
+        .unwrap();
+    assert_eq!(token("1@lid").await.unwrap().token, b"newer");
+
+    let entry = |token_timestamp, sender_timestamp| TcTokenEntry {
+        token: b"t".to_vec(),
+        token_timestamp,
+        sender_timestamp,
+    };
+    store
+        .put_tc_token("2@lid", &entry(5, Some(100)))
+        .await
+        .unwrap();
+    store
+        .put_tc_token("3@lid", &entry(5, Some(5)))
+        .await
+        .unwrap();
+    store
+        .put_tc_token("4@lid", &entry(100, None))
+        .await
+        .unwrap();
+    store.put_tc_token("5@lid", &entry(5, None)).await.unwrap();
+    assert!(token("3@lid").await.is_some());
+    assert_eq!(store.delete_expired_tc_tokens(50, 50).await.unwrap(), 2);
+    assert!(token("3@lid").await.is_none());
+    let mut left = store.get_all_tc_token_jids().await.unwrap();
+    left.sort();
+    assert_eq!(left, ["1@lid", "2@lid", "4@lid"]);
+    store.delete_tc_token("4@lid").await.unwrap();
+    assert!(
+        bench
+            .reopened()
+            .await
+            .backend
+            .get_tc_token("4@lid")
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_sent_message_is_taken_once() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    store
+        .store_sent_message("1@lid", "M", b"first")
+        .await
+        .unwrap();
+    // Sent again later: it sits in two spokes and is still one message.
+    bench.clock.advance(Duration::from_secs(1200));
+    store
+        .store_sent_message("1@lid", "M", b"again")
+        .await
+        .unwrap();
+    let bench = bench.reopened().await;
+    let store = Arc::new(bench.backend);
+    let mut takers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        takers.spawn(async move { store.take_sent_message("1@lid", "M").await.unwrap() });
+    }
+    let mut taken = 0;
+    while let Some(result) = takers.join_next().await {
+        taken += usize::from(result.unwrap().is_some());
+    }
+    assert_eq!(taken, 1);
+    assert_eq!(store.take_sent_message("2@lid", "M").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn sent_messages_expire_but_never_early() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    store
+        .store_sent_message("1@lid", "OLD", b"old")
+        .await
+        .unwrap();
+    bench.clock.advance(Duration::from_secs(7200));
+    let cutoff = bench.clock.now().as_secs() - 7200;
+    assert_eq!(store.delete_expired_sent_messages(cutoff).await.unwrap(), 0);
+    store
+        .store_sent_message("1@lid", "NEW", b"new")
+        .await
+        .unwrap();
+    bench.clock.advance(Duration::from_secs(700));
+    assert_eq!(
+        store
+            .delete_expired_sent_messages(cutoff + 700)
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(store.take_sent_message("1@lid", "OLD").await.unwrap(), None);
+    assert!(
+        store
+            .take_sent_message("1@lid", "NEW")
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+fn row(id: &'static str) -> PendingInboundRow<'static> {
+    PendingInboundRow {
+        chat: "1@lid",
+        sender: "1:3@lid",
+        id,
+        message: b"body",
+    }
+}
+
+async fn is_pending(store: &SessionBackend, id: &str) -> bool {
+    let found = store
+        .get_pending_inbound("1@lid", "1:3@lid", id)
+        .await
+        .unwrap();
+    assert!(found.as_deref().is_none_or(|message| message == b"body"));
+    found.is_some()
+}
+
+#[tokio::test]
+async fn pending_inbound_is_kept_until_its_commit() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    store
+        .store_pending_inbound_batch(&[row("A"), row("B")])
+        .await
+        .unwrap();
+    store
+        .store_pending_inbound("1@lid", "1:3@lid", "C", b"body")
+        .await
+        .unwrap();
+
+    let bench = bench.reopened().await;
+    let store = &bench.backend;
+    assert!(is_pending(store, "A").await);
+    assert_eq!(
+        store
+            .get_pending_inbound("2@lid", "1:3@lid", "A")
+            .await
+            .unwrap(),
+        None
+    );
+    // A committed message is gone at once, though its row goes with a later write.
+    let done = ["A", "B"].map(|id| PendingInboundKey {
+        chat: "1@lid",
+        sender: "1:3@lid",
+        id,
+    });
+    store.delete_pending_inbound_batch(&done).await.unwrap();
+    assert!(!is_pending(store, "A").await);
+    store
+        .store_pending_inbound_batch(&[row("B")])
+        .await
+        .unwrap();
+    assert!(is_pending(store, "B").await);
+    store
+        .delete_pending_inbound("1@lid", "1:3@lid", "C")
+        .await
+        .unwrap();
+    store.flush().await;
+
+    let bench = bench.reopened().await;
+    let store = &bench.backend;
+    for (id, there) in [("A", false), ("B", true), ("C", false)] {
+        assert_eq!(is_pending(store, id).await, there, "{id}");
+    }
+    let now = NOW.as_secs();
+    assert_eq!(store.delete_expired_pending_inbound(now).await.unwrap(), 0);
+    assert_eq!(
+        store.delete_expired_pending_inbound(now + 1).await.unwrap(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn secrets_merge_and_expire() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    let now = NOW.as_secs();
+    let day = 24 * 3600;
+    let entries = vec![
+        secret("SHORT", 1, now + day, 11),
+        secret("EVER", 2, 0, 0),
+        secret("LONG", 3, now + 90 * day, 13),
+    ];
+    assert_eq!(store.put_msg_secrets(entries).await.unwrap(), 3);
+    // A later write with a nearer deadline and an unknown time shortens and loses nothing.
+    store
+        .put_msg_secrets(vec![secret("LONG", 3, now + day, 0)])
+        .await
+        .unwrap();
+    let bench = bench.reopened().await;
+    let store = &bench.backend;
+    let get = async |id| {
+        store
+            .get_msg_secret_with_ts("1@lid", "1@lid", id)
+            .await
+            .unwrap()
+    };
+    assert_eq!(get("SHORT").await, Some((vec![1; 32], 11)));
+    assert_eq!(get("LONG").await, Some((vec![3; 32], 13)));
+    assert_eq!(get("NONE").await, None);
+    assert_eq!(
+        store
+            .get_msg_secret("1@lid", "1@lid", "EVER")
+            .await
+            .unwrap(),
+        Some(vec![2; 32])
+    );
+    store.delete_expired_msg_secrets(now).await.unwrap();
+    assert!(get("SHORT").await.is_some());
+    store
+        .delete_expired_msg_secrets(now + 20 * day)
+        .await
+        .unwrap();
+    assert!(get("SHORT").await.is_none());
+    assert!(get("LONG").await.is_some());
+    store
+        .delete_expired_msg_secrets(now + 100 * day)
+        .await
+        .unwrap();
+    assert!(get("LONG").await.is_none());
+    assert!(get("EVER").await.is_some());
+}
