@@ -72,6 +72,14 @@ fn on_sending(network: &Network, action: Action) {
     );
 }
 
+fn message_acks() -> Match {
+    let class = Some("message".to_owned());
+    Match::to_device("ack").stanza(StanzaMatch {
+        class,
+        ..StanzaMatch::tag("ack")
+    })
+}
+
 fn acknowledged(network: &Network, id: &str) -> bool {
     network.with_world(|world, _, _| {
         world.transcript.entries(0).any(|entry| {
@@ -86,6 +94,9 @@ async fn judge(network: &Network) {
     assert!(report.ok, "{report}");
     network.stop().await;
 }
+
+/// Whether an event is the one that is waited for.
+type Told = fn(&Event) -> bool;
 
 fn stream_error(code: Option<u16>, detail: Option<StreamErrorDetail>) -> Action {
     Action::StreamError {
@@ -122,7 +133,7 @@ async fn comes_back_by_itself_after_what_passes() {
 async fn gives_up_after_what_does_not_pass() {
     let logged_out = |event: &Event| matches!(event, Event::LoggedOut(_));
     let replaced = |event: &Event| matches!(event, Event::StreamReplaced(_));
-    let faults: [(Action, fn(&Event) -> bool); 6] = [
+    let faults: [(Action, Told); 6] = [
         (stream_error(Some(401), None), logged_out),
         (stream_error(Some(516), None), logged_out),
         (
@@ -250,10 +261,7 @@ async fn acks_can_be_missing_late_or_doubled() {
     network.advance(60_000);
     assert_eq!(client.ack(&late).await, None);
 
-    let acks = Match::to_device("ack").stanza(StanzaMatch {
-        class: Some("message".into()),
-        ..StanzaMatch::tag("ack")
-    });
+    let acks = message_acks();
     add(&network, FaultRule::new(acks, Action::Duplicate).once());
     let doubled = client.send(B, "two acks").await;
     assert_eq!(client.ack(&doubled).await, None);
@@ -411,7 +419,7 @@ async fn a_silent_network_is_silent_for_one_connection_only() {
 async fn a_replaced_stanza_and_a_seeded_chance() {
     let network = start().await;
     let mut client = linked(&network, &Store::new()).await;
-    let acks = Match::to_device("ack");
+    let acks = message_acks();
     let node = NodeSpec {
         tag: "ack".into(),
         attrs: [("error".to_owned(), "479".to_owned())].into(),
