@@ -580,7 +580,7 @@ impl Inner {
         let mut core = self.lock();
         let now = self.clock.now();
         core.release(now);
-        self.run(&mut core, |world, now, out| world.tick(now, out));
+        self.run(&mut core, World::tick);
         core.armed = core.next_deadline();
         core.armed
     }

@@ -1,6 +1,6 @@
 //! The server's half of the Noise handshake, and the keys that make it trustworthy.
 //!
-//! Answers XX (first connections, Baileys always), IK (a client that kept our key) and XXfallback
+//! Answers XX (first connections, Baileys always), IK (a client that kept our key) and `XXfallback`
 //! (IK with a key that is no longer ours). Pure: [`crate::connection`] moves the bytes. The
 //! certificate chain is really signed: root → intermediate → static key, so that a client which
 //! is given the root key can verify it in full.
@@ -266,7 +266,7 @@ pub struct Session {
 pub enum Answer {
     /// IK: the session stands once these bytes are sent.
     Finished(Vec<u8>, Box<Session>),
-    /// XX or XXfallback: the client has one more message to send.
+    /// XX or `XXfallback`: the client has one more message to send.
     Waiting(Vec<u8>, Box<Waiting>),
 }
 

@@ -18,10 +18,10 @@ use waproto::buffa::{Message as _, MessageField};
 use waproto::whatsapp::ClientPayload;
 use waproto::whatsapp::client_payload::DevicePairingRegistrationData;
 
-pub const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
-pub struct Raw<S> {
-    pub socket: WebSocketStream<S>,
+pub(crate) struct Raw<S> {
+    pub(crate) socket: WebSocketStream<S>,
     frames: FrameReader,
     dictionary: &'static Dictionary,
     write: NoiseCipher,
@@ -32,7 +32,7 @@ pub struct Raw<S> {
 
 /// What came from the server.
 #[derive(Debug, PartialEq)]
-pub enum Came {
+pub(crate) enum Came {
     Stanza(Node),
     /// A close frame.
     Close,
@@ -41,7 +41,7 @@ pub enum Came {
 }
 
 /// A payload that asks to be linked.
-pub fn registration() -> ClientPayload {
+pub(crate) fn registration() -> ClientPayload {
     let mut rng = rand::rng();
     let identity = KeyPair::generate(&mut rng);
     let prekey = KeyPair::generate(&mut rng);
@@ -63,7 +63,7 @@ pub fn registration() -> ClientPayload {
 }
 
 /// A payload that logs in as a device that nobody knows.
-pub fn stranger() -> ClientPayload {
+pub(crate) fn stranger() -> ClientPayload {
     ClientPayload {
         username: Some(621),
         device: Some(3),
@@ -72,13 +72,13 @@ pub fn stranger() -> ClientPayload {
 }
 
 /// Opens the plain chat socket.
-pub async fn open(network: &Network) -> WebSocketStream<TcpStream> {
+pub(crate) async fn open(network: &Network) -> WebSocketStream<TcpStream> {
     let tcp = TcpStream::connect(network.address()).await.unwrap();
     upgrade(network, tcp).await
 }
 
 /// Upgrades a stream to the chat socket.
-pub async fn upgrade<S>(network: &Network, stream: S) -> WebSocketStream<S>
+pub(crate) async fn upgrade<S>(network: &Network, stream: S) -> WebSocketStream<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -87,7 +87,7 @@ where
 }
 
 impl Raw<TcpStream> {
-    pub async fn connect(network: &Network, version: u8, payload: &ClientPayload) -> Self {
+    pub(crate) async fn connect(network: &Network, version: u8, payload: &ClientPayload) -> Self {
         Self::greet(open(network).await, version, payload, b"").await
     }
 }
@@ -97,7 +97,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     /// Does an XX handshake. `intro` comes before the header.
-    pub async fn greet(
+    pub(crate) async fn greet(
         mut socket: WebSocketStream<S>,
         version: u8,
         payload: &ClientPayload,
@@ -145,7 +145,7 @@ where
     }
 
     /// A stanza as it stands on the wire.
-    pub fn frame(&mut self, node: &Node) -> Vec<u8> {
+    pub(crate) fn frame(&mut self, node: &Node) -> Vec<u8> {
         let mut plain = Vec::new();
         codec::encode(node, self.dictionary, &mut plain).unwrap();
         let sealed = self
@@ -159,31 +159,31 @@ where
         bytes
     }
 
-    pub async fn send(&mut self, node: &Node) {
+    pub(crate) async fn send(&mut self, node: &Node) {
         let bytes = self.frame(node);
         self.send_bytes(bytes).await;
     }
 
-    pub async fn send_bytes(&mut self, bytes: Vec<u8>) {
+    pub(crate) async fn send_bytes(&mut self, bytes: Vec<u8>) {
         self.socket.send(Message::binary(bytes)).await.unwrap();
     }
 
     /// Waits for what comes next.
-    pub async fn next(&mut self) -> Came {
+    pub(crate) async fn next(&mut self) -> Came {
         timeout(BOUND, self.next_unbounded())
             .await
             .expect("nothing came")
     }
 
     /// Waits for the next stanza.
-    pub async fn stanza(&mut self) -> Node {
+    pub(crate) async fn stanza(&mut self) -> Node {
         match self.next().await {
             Came::Stanza(node) => node,
             other => panic!("waited for a stanza, got {other:?}"),
         }
     }
 
-    pub async fn next_unbounded(&mut self) -> Came {
+    pub(crate) async fn next_unbounded(&mut self) -> Came {
         loop {
             if let Some(mut frame) = self.frames.frame().unwrap() {
                 self.read

@@ -9,13 +9,15 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 use wacore::store::in_memory::InMemoryBackend;
-use wagate_network::network::Network;
+use wagate_network::handle::PhoneHandle;
+use wagate_network::network::{Network, NetworkOptions};
+use wagate_network::world::AccountSpec;
 use whatsapp_rust::prelude::*;
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::types::presence::ReceiptType;
 
 /// Longer than anything here takes on a busy machine.
-pub const BOUND: Duration = Duration::from_secs(40);
+pub(crate) const BOUND: Duration = Duration::from_secs(40);
 
 /// No internet: media and version look-ups are not part of these tests.
 struct NoHttp;
@@ -34,25 +36,28 @@ struct Forward(mpsc::Sender<Arc<Event>>);
 
 impl EventHandler for Forward {
     fn handle_event(&self, event: Arc<Event>) {
-        self.0
-            .try_send(event)
-            .expect("the test does not read its events");
+        // After the test's end nobody listens any more.
+        let sent = self.0.try_send(event);
+        assert!(
+            !matches!(sent, Err(TrySendError::Full(_))),
+            "the test does not read its events"
+        );
     }
 }
 
 /// What survives a restart of the client.
 #[derive(Clone)]
-pub struct Store(Arc<InMemoryBackend>);
+pub(crate) struct Store(Arc<InMemoryBackend>);
 
 impl Store {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(InMemoryBackend::new()))
     }
 }
 
 /// A running client and what it told.
-pub struct Companion {
-    pub client: Arc<Client>,
+pub(crate) struct Companion {
+    pub(crate) client: Arc<Client>,
     handle: BotHandle,
     events: mpsc::Receiver<Arc<Event>>,
     /// Events that nobody asked for yet; they come in no particular order.
@@ -65,15 +70,18 @@ pub struct Companion {
 
 impl Companion {
     /// Starts a client on `store` and lets it connect.
-    pub async fn start(network: &Network, store: &Store) -> Self {
+    pub(crate) async fn start(network: &Network, store: &Store) -> Self {
         let transport = TokioWebSocketTransportFactory::new().with_url(network.ws_url());
         Self::start_with(transport, store).await
     }
 
-    pub async fn start_with(transport: TokioWebSocketTransportFactory, store: &Store) -> Self {
+    pub(crate) async fn start_with(
+        transport: TokioWebSocketTransportFactory,
+        store: &Store,
+    ) -> Self {
         let (sender, events) = mpsc::channel(4096);
         let bot = Bot::builder()
-            .with_backend_arc(store.0.clone())
+            .with_backend_arc(Arc::<InMemoryBackend>::clone(&store.0))
             .with_transport_factory(transport)
             .with_http_client(NoHttp)
             .with_version((2, 3000, 0))
@@ -111,7 +119,7 @@ impl Companion {
         };
         for one in batch.messages.iter() {
             if let Some(text) = one.message.text_content() {
-                let (id, sender) = (one.info.id.to_string(), one.info.source.sender.clone());
+                let (id, sender) = (one.info.id.clone(), one.info.source.sender.clone());
                 self.texts.push(text.to_owned());
                 self.inbox.push_back((text.to_owned(), id, sender));
             }
@@ -119,7 +127,11 @@ impl Companion {
     }
 
     /// Waits for the first event other than a message of which `pick` makes something.
-    pub async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+    pub(crate) async fn expect<T>(
+        &mut self,
+        what: &str,
+        mut pick: impl FnMut(&Event) -> Option<T>,
+    ) -> T {
         let until = Instant::now() + BOUND;
         let mut looked = 0;
         loop {
@@ -135,7 +147,7 @@ impl Companion {
     }
 
     /// Waits for the text of a QR code.
-    pub async fn qr(&mut self) -> String {
+    pub(crate) async fn qr(&mut self) -> String {
         self.expect("a QR code", |event| match event {
             Event::PairingQrCode(qr) => Some(qr.code.clone()),
             _ => None,
@@ -144,7 +156,7 @@ impl Companion {
     }
 
     /// Waits until it is logged in and has synchronised.
-    pub async fn connected(&mut self) {
+    pub(crate) async fn connected(&mut self) {
         self.expect("connected", |event| {
             matches!(event, Event::Connected(_)).then_some(())
         })
@@ -152,7 +164,7 @@ impl Companion {
     }
 
     /// Waits for a message with this text and answers its id and sender.
-    pub async fn text(&mut self, text: &str) -> (String, Jid) {
+    pub(crate) async fn text(&mut self, text: &str) -> (String, Jid) {
         let until = Instant::now() + BOUND;
         loop {
             if let Some(at) = self.inbox.iter().position(|(shown, ..)| shown == text) {
@@ -164,7 +176,7 @@ impl Companion {
     }
 
     /// Whether texts that begin like this came with ascending numbers and none twice.
-    pub fn seen_in_order(&self, prefix: &str) -> bool {
+    pub(crate) fn seen_in_order(&self, prefix: &str) -> bool {
         let numbers = self
             .texts
             .iter()
@@ -174,7 +186,7 @@ impl Companion {
     }
 
     /// Waits for the end of the link; true if it came as the answer to a connection.
-    pub async fn logged_out(&mut self) -> bool {
+    pub(crate) async fn logged_out(&mut self) -> bool {
         self.expect("the logout", |event| match event {
             Event::LoggedOut(logout) => Some(logout.on_connect),
             _ => None,
@@ -183,7 +195,7 @@ impl Companion {
     }
 
     /// Waits for receipts for so many messages.
-    pub async fn receipts(&mut self, count: usize, kind: ReceiptType) {
+    pub(crate) async fn receipts(&mut self, count: usize, kind: ReceiptType) {
         let mut ids = std::collections::HashSet::new();
         while ids.len() < count {
             let more = self
@@ -194,23 +206,23 @@ impl Companion {
                     _ => None,
                 })
                 .await;
-            ids.extend(more.into_iter().map(|id| id.to_string()));
+            ids.extend(more);
         }
     }
 
     /// Sends a text and answers its id.
-    pub async fn send(&self, to: &str, text: &str) -> String {
+    pub(crate) async fn send(&self, to: &str, text: &str) -> String {
         let to: Jid = format!("{to}@s.whatsapp.net").parse().expect("a number");
         let sent = self
             .client
             .send_text(to, text)
             .await
             .expect("the message can be sent");
-        sent.message_id.to_string()
+        sent.message_id
     }
 
     /// Waits for the server's answer to a message; the error code if it refused.
-    pub async fn ack(&mut self, id: &str) -> Option<String> {
+    pub(crate) async fn ack(&mut self, id: &str) -> Option<String> {
         self.expect(&format!("the server's ack of {id}"), |event| match event {
             Event::ServerAck(ack) if ack.id == id && ack.class.as_deref() == Some("message") => {
                 Some(ack.error.clone())
@@ -220,8 +232,30 @@ impl Companion {
         .await
     }
 
+    /// Whether a message with this text comes within a short time.
+    pub(crate) async fn soon(&mut self, text: &str) -> bool {
+        tokio::time::timeout(Duration::from_millis(500), self.text(text))
+            .await
+            .is_ok()
+    }
+
+    /// Whether the server's answer to a message has come and was not asked for.
+    pub(crate) fn has_ack(&self, id: &str) -> bool {
+        self.seen
+            .iter()
+            .any(|event| matches!(&**event, Event::ServerAck(ack) if ack.id == id))
+    }
+
+    /// Texts that came more than once.
+    pub(crate) fn texts_twice(&self) -> Vec<String> {
+        let mut texts = self.texts.clone();
+        texts.sort_unstable();
+        let twice = texts.windows(2).filter(|pair| pair[0] == pair[1]);
+        twice.map(|pair| pair[0].clone()).collect()
+    }
+
     /// Waits for a receipt of this kind.
-    pub async fn receipt(&mut self, id: &str, kind: ReceiptType) {
+    pub(crate) async fn receipt(&mut self, id: &str, kind: ReceiptType) {
         self.expect(
             &format!("the receipt {kind:?} for {id}"),
             |event| match event {
@@ -237,14 +271,56 @@ impl Companion {
     }
 
     /// Disconnects and stops; the store stays.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.handle.shutdown().await;
     }
 
     /// Waits until the client gives up for good.
-    pub async fn ended(self) {
+    pub(crate) async fn ended(self) {
         tokio::time::timeout(BOUND, self.handle)
             .await
             .expect("the client goes on");
     }
+}
+
+pub(crate) const A: &str = "6281100000001";
+pub(crate) const B: &str = "6281100000002";
+
+pub(crate) async fn start() -> Network {
+    start_with(NetworkOptions::default()).await
+}
+
+pub(crate) async fn start_with(options: NetworkOptions) -> Network {
+    let network = Network::start(options).await.unwrap();
+    for (phone, name) in [(A, "Ana"), (B, "Budi")] {
+        let spec = AccountSpec {
+            phone: phone.into(),
+            push_name: Some(name.into()),
+            ..AccountSpec::default()
+        };
+        network.create_account(spec).unwrap();
+    }
+    network
+}
+
+pub(crate) fn phone(network: &Network, number: &str) -> PhoneHandle {
+    network.phone(number).unwrap()
+}
+
+/// A client that is linked by QR and online.
+pub(crate) async fn linked(network: &Network, number: &str, store: &Store) -> Companion {
+    let mut client = Companion::start(network, store).await;
+    let qr = client.qr().await;
+    phone(network, number).scan(&qr).await.unwrap();
+    client.connected().await;
+    client
+}
+
+/// Ends a test: every promise must have been kept.
+pub(crate) async fn judge(network: Network) {
+    let report = network.with_world(|world, _, _| world.check());
+    assert!(report.ok, "{report}");
+    let errors = network.with_world(|world, _, _| world.counters.protocol_errors);
+    assert_eq!(errors, 0, "protocol errors");
+    network.stop().await;
 }

@@ -1,6 +1,11 @@
 //! The trouble that a phone's handle can make for its owner's companions, and what the client makes of
 //! it.
 
+use wagate_network::faults::{Action, FaultRule, Match};
+use wagate_network::phone::PhoneEvent;
+use wagate_network::world::NetworkEvent;
+use waproto::buffa::Message as _;
+use waproto::whatsapp as wa;
 use whatsapp_rust::prelude::*;
 
 use super::companion::{Companion, Store};
@@ -71,9 +76,60 @@ async fn all_companions_are_unlinked_at_once() {
     assert_eq!(ana.companions(), 2);
     ana.unlink_all().await.unwrap();
     assert_eq!(ana.companions(), 0);
+    // The phone signs a list without them, for the device lists of their peers.
+    let list = network.with_world(|world, _, _| {
+        world.account(ana.account()).and_then(|account| account.key_index_list.clone())
+    });
+    let list = wa::ADVSignedKeyIndexList::decode_from_slice(&list.unwrap().1).unwrap();
+    let list = wa::ADVKeyIndexList::decode_from_slice(&list.details.unwrap()).unwrap();
+    assert_eq!((list.valid_indexes, list.current_index), (vec![], Some(2)));
     first.logged_out().await;
     second.logged_out().await;
     first.ended().await;
     second.ended().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_damaged_on_its_way_to_the_companion_is_sent_again() {
+    let network = start().await;
+    let budi = phone(&network, B);
+    let mut client = linked(&network, A, &Store::new()).await;
+    let first = budi.send(A, "first").await.unwrap();
+    client.text("first").await;
+    budi.expect_receipt(&first, "delivered").await.unwrap();
+    let matches = Match::to_device("message").account(A).device(1);
+    let rule = FaultRule::new(matches, Action::Corrupt).once();
+    network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
+    let mut events = network.subscribe();
+    let id = budi.send(A, "damaged").await.unwrap();
+    client.text("damaged").await;
+    let resent = |event: &NetworkEvent| match event {
+        NetworkEvent::Phone(PhoneEvent::Resent { id, device, .. }) => Some((id.clone(), *device)),
+        _ => None,
+    };
+    let seen = budi.expect_event(&mut events, "the second try", resent).await.unwrap();
+    assert_eq!(seen, (id, 1));
+    client.stop().await;
+    judge(network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_damaged_on_its_way_to_the_phone_is_asked_for_again() {
+    let network = start().await;
+    let budi = phone(&network, B);
+    let mut client = linked(&network, A, &Store::new()).await;
+    client.send(B, "first").await;
+    budi.expect_text("first").await.unwrap();
+    budi.send(A, "answer").await.unwrap();
+    client.text("answer").await;
+    let matches = Match::to_device("message").account(B).device(0);
+    let rule = FaultRule::new(matches, Action::Corrupt).once();
+    network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
+    let id = client.send(B, "damaged").await;
+    let shown = budi.expect_text("damaged").await.unwrap();
+    assert_eq!((shown.id, shown.wire_copies), (id, 1));
+    assert_eq!(budi.texts(), ["first", "damaged"]);
+    client.stop().await;
     judge(network).await;
 }
