@@ -74,7 +74,9 @@ mod tests {
     #[test]
     fn the_figures_of_this_process_are_plausible() {
         assert!(cpu_secs().is_some());
-        let memory = Usage::new().memory_percent();
-        assert!(memory > 0.0 && memory < 100.0, "{memory}");
+        let resident = kib_of("/proc/self/status", "VmRSS:").unwrap();
+        let total = kib_of("/proc/meminfo", "MemTotal:").unwrap();
+        assert!(resident > 0.0 && resident < total, "{resident} of {total} KiB");
+        assert!((0.0..100.0).contains(&Usage::new().memory_percent()));
     }
 }
