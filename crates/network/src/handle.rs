@@ -51,7 +51,11 @@ pub enum HandleError {
     Link(#[from] LinkError),
     /// The expected did not happen in time.
     #[error("waited {} s for {wanted}; {seen}", .bound.as_secs_f32())]
-    Timeout { wanted: String, seen: String, bound: Duration },
+    Timeout {
+        wanted: String,
+        seen: String,
+        bound: Duration,
+    },
 }
 
 /// One phone of a running network.
@@ -99,7 +103,12 @@ impl Network {
     pub fn add_phone(&self, spec: AccountSpec) -> Result<PhoneHandle, HandleError> {
         let number = spec.phone.trim_start_matches('+').to_owned();
         let account = self.create_account(spec)?;
-        Ok(PhoneHandle { network: self.clone(), account, number, bound: BOUND })
+        Ok(PhoneHandle {
+            network: self.clone(),
+            account,
+            number,
+            bound: BOUND,
+        })
     }
 
     /// The phone with this number, with or without `+`.
@@ -111,7 +120,12 @@ impl Network {
         let account = self
             .with_world(|world, _, _| world.account_by_phone(&number).map(|account| account.id))
             .ok_or_else(|| HandleError::NoSuchPhone(number.clone()))?;
-        Ok(PhoneHandle { network: self.clone(), account, number, bound: BOUND })
+        Ok(PhoneHandle {
+            network: self.clone(),
+            account,
+            number,
+            bound: BOUND,
+        })
     }
 }
 
@@ -132,7 +146,10 @@ impl PhoneHandle {
     /// The same phone, with another bound for what it waits for (30 s at first).
     #[must_use]
     pub fn within(&self, bound: Duration) -> Self {
-        Self { bound, ..self.clone() }
+        Self {
+            bound,
+            ..self.clone()
+        }
     }
 
     /// The address by number.
@@ -143,7 +160,9 @@ impl PhoneHandle {
     /// The address by LID.
     pub fn lid(&self) -> Option<Jid> {
         self.network.with_world(|world, _, _| {
-            world.account(self.account).map(crate::world::Account::lid_jid)
+            world
+                .account(self.account)
+                .map(crate::world::Account::lid_jid)
         })
     }
 
@@ -204,7 +223,13 @@ impl PhoneHandle {
     /// # Errors
     /// When the peer is not on WhatsApp.
     pub async fn send(&self, to: &str, text: &str) -> Result<String, HandleError> {
-        self.send_message(to, Outgoing::Text { text: text.to_owned() }).await
+        self.send_message(
+            to,
+            Outgoing::Text {
+                text: text.to_owned(),
+            },
+        )
+        .await
     }
 
     /// Sends something else than a text: a reply, a reaction, an edit …
@@ -317,7 +342,8 @@ impl PhoneHandle {
 
     /// What the phone does by itself.
     pub fn behaviour(&self) -> Behaviour {
-        self.with(|phone, _, _| phone.behaviour().clone()).unwrap_or_default()
+        self.with(|phone, _, _| phone.behaviour().clone())
+            .unwrap_or_default()
     }
 
     /// Changes what the phone does by itself.
@@ -339,7 +365,10 @@ impl PhoneHandle {
     /// Answers every message with its own text after so long.
     pub fn echo(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        self.answer(Answer::Echo { delay_ms, typing: false });
+        self.answer(Answer::Echo {
+            delay_ms,
+            typing: false,
+        });
     }
 
     /// Whether the phone opens what it receives.
@@ -368,7 +397,10 @@ impl PhoneHandle {
     /// # Errors
     /// When the account is gone.
     pub fn restrict(&self, restricted: bool) -> Result<(), HandleError> {
-        self.patch(AccountPatch { restricted: Some(restricted), ..AccountPatch::default() })
+        self.patch(AccountPatch {
+            restricted: Some(restricted),
+            ..AccountPatch::default()
+        })
     }
 
     /// Bans the account for so many seconds: logins fail with 402.
@@ -392,7 +424,10 @@ impl PhoneHandle {
     /// # Errors
     /// When the account is gone.
     pub fn set_status(&self, status: AccountStatus) -> Result<(), HandleError> {
-        self.patch(AccountPatch { status: Some(status), ..AccountPatch::default() })
+        self.patch(AccountPatch {
+            status: Some(status),
+            ..AccountPatch::default()
+        })
     }
 
     /// Changes the account.

@@ -158,7 +158,14 @@ impl Phone {
     /// # Errors
     /// When the seed's keys cannot be computed, which does not happen.
     pub fn new(options: PhoneOptions) -> Result<Self, PhoneError> {
-        let PhoneOptions { seed, phone, push_name, behaviour, prekeys, decrypt } = options;
+        let PhoneOptions {
+            seed,
+            phone,
+            push_name,
+            behaviour,
+            prekeys,
+            decrypt,
+        } = options;
         let mut input = seed.to_be_bytes().to_vec();
         input.extend_from_slice(phone.as_bytes());
         let mut rng = StdRng::from_seed(hmac_sha256(b"wagate simulated phone rng", &input));
@@ -276,15 +283,24 @@ impl Phone {
     /// Which address to write to in a chat: the LID once the account has migrated, before that the one
     /// that the peer used last.
     fn wire_address(&self, peer: &Peer, port: &mut dyn PhonePort) -> Jid {
-        let migrated = port.peer(&self.me.pn).is_some_and(|own| own.migrated_to_lid);
+        let migrated = port
+            .peer(&self.me.pn)
+            .is_some_and(|own| own.migrated_to_lid);
         if let (true, Some(lid)) = (migrated, &peer.lid) {
             return lid.bare();
         }
-        self.wire.get(&peer.pn.to_string()).cloned().unwrap_or_else(|| peer.pn.bare())
+        self.wire
+            .get(&peer.pn.to_string())
+            .cloned()
+            .unwrap_or_else(|| peer.pn.bare())
     }
 
     fn remember_wire(&mut self, chat: &str, address: &Jid) {
-        if self.wire.get(chat).is_some_and(|known| known.server == address.server) {
+        if self
+            .wire
+            .get(chat)
+            .is_some_and(|known| known.server == address.server)
+        {
             return;
         }
         if self.wire.len() >= CHATS_MAX {

@@ -19,7 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::node::Node;
 use crate::phone::{Behaviour, Phone, PhoneError, PhoneOptions, PhonePort};
-use crate::world::{AccountId, AccountSpec, DeviceId, Effect, Millis, NetworkEvent, World, WorldError};
+use crate::world::{
+    AccountId, AccountSpec, DeviceId, Effect, Millis, NetworkEvent, World, WorldError,
+};
 use port::ShellPort;
 use queue::{Alarms, Queue, Work};
 
@@ -82,7 +84,9 @@ struct Inner {
 
 impl fmt::Debug for Phones {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Phones").field("backlog", &self.backlog()).finish_non_exhaustive()
+        f.debug_struct("Phones")
+            .field("backlog", &self.backlog())
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +94,12 @@ impl Phones {
     pub fn new(options: PhonesOptions) -> Self {
         let queue = Queue::new(options.workers.max(1), options.backlog_max);
         let (phones, alarms) = (RwLock::default(), Alarms::default());
-        Self(Arc::new(Inner { options, phones, queue, alarms }))
+        Self(Arc::new(Inner {
+            options,
+            phones,
+            queue,
+            alarms,
+        }))
     }
 
     /// Starts the workers; they end when `stop` is cancelled or the shell is gone.
@@ -118,7 +127,11 @@ impl Phones {
         .map_err(|error: PhoneError| WorldError::BadPhone(error.to_string()))?;
         let keys = phone.keys();
         // Held until the phone stands in its place, so that no worker looks for it before.
-        let mut phones = self.0.phones.write().unwrap_or_else(PoisonError::into_inner);
+        let mut phones = self
+            .0
+            .phones
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let (mut spec, mut created) = (Some(spec), None);
         shell.with_world(&mut |world, now, _| {
             let Some(spec) = spec.take() else { return };
@@ -168,7 +181,10 @@ impl Phones {
 
     /// Looks at what happened in the network for what concerns phones.
     pub fn notice(&self, event: &NetworkEvent) {
-        if let NetworkEvent::Unlinked { account, device, .. } = event {
+        if let NetworkEvent::Unlinked {
+            account, device, ..
+        } = event
+        {
             self.0.queue.push(*account, Work::Forget(*device));
         }
     }
@@ -213,7 +229,9 @@ impl Phones {
                 () = self.0.queue.ready(lane) => {}
             }
             for _ in 0..BURST {
-                let Some((account, work)) = self.0.queue.pop(lane) else { break };
+                let Some((account, work)) = self.0.queue.pop(lane) else {
+                    break;
+                };
                 let Some(shell) = shell.upgrade() else { return };
                 self.carry_out(shell.as_ref(), account, work);
                 self.0.queue.done();
@@ -224,17 +242,20 @@ impl Phones {
 
     fn carry_out(&self, shell: &dyn Shell, account: AccountId, work: Work) {
         let known = match work {
-            Work::Stanza(node) => {
-                self.with_phone(shell, account, |phone, now, port| phone.handle(now, &node, port))
-            }
-            Work::Greet(device) => {
-                self.with_phone(shell, account, |phone, now, port| phone.greet(now, device, port))
-            }
+            Work::Stanza(node) => self.with_phone(shell, account, |phone, now, port| {
+                phone.handle(now, &node, port)
+            }),
+            Work::Greet(device) => self.with_phone(shell, account, |phone, now, port| {
+                phone.greet(now, device, port)
+            }),
             Work::Tick => self.with_phone(shell, account, |phone, now, port| phone.tick(now, port)),
             Work::Forget(device) => self.forget(shell, account, device),
         };
         if known.is_none() {
-            tracing::debug!(account = account.0, "an account without a phone has work for it");
+            tracing::debug!(
+                account = account.0,
+                "an account without a phone has work for it"
+            );
         }
     }
 
@@ -252,7 +273,9 @@ impl Phones {
 
     async fn watch_alarms(self, shell: Weak<dyn Shell>, stop: CancellationToken) {
         loop {
-            let Some(now) = shell.upgrade().map(|shell| shell.now()) else { return };
+            let Some(now) = shell.upgrade().map(|shell| shell.now()) else {
+                return;
+            };
             for account in self.0.alarms.due(now) {
                 self.0.queue.push(account, Work::Tick);
             }

@@ -1,16 +1,20 @@
 //! Phones through the Rust API of a running network: they talk with each other through the world, with
 //! no client between. Each test ends with the checkers' judgement over the transcript.
-#![expect(clippy::unwrap_used, reason = "what fails in a test's helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a test's helper fails the test"
+)]
 
 use std::time::Duration;
 
+use wagate_network::faults::{Action, FaultRule, Match};
 use wagate_network::handle::{HandleError, PhoneHandle};
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::phone::{
     Answer, Behaviour, LinkError, Outgoing, PhoneError, ScriptRule, Target,
 };
 use wagate_network::phones::PhonesOptions;
-use wagate_network::world::AccountSpec;
+use wagate_network::world::{AccountPatch, AccountSpec};
 
 const A: &str = "6281100000001";
 const B: &str = "6281100000002";
@@ -58,17 +62,11 @@ async fn two_phones_exchange_texts_that_are_shown_once_and_confirmed() {
         let shown = town.budi.expect_text(&out).await.unwrap();
         assert_eq!((shown.id.as_str(), shown.wire_copies), (id.as_str(), 1));
         assert_eq!(shown.push_name.as_deref(), Some("Ana"));
-        town.ana
-            .expect_receipt(&id, "delivered")
-            .await
-            .unwrap();
+        town.ana.expect_receipt(&id, "delivered").await.unwrap();
         assert_eq!(town.budi.read(A).await.unwrap(), 1);
         town.ana.expect_receipt(&id, "read").await.unwrap();
         let back = town.budi.send(A, &format!("back {round}")).await.unwrap();
-        town.budi
-            .expect_receipt(&back, "delivered")
-            .await
-            .unwrap();
+        town.budi.expect_receipt(&back, "delivered").await.unwrap();
     }
     assert_eq!(town.budi.texts().len(), 10);
     assert_eq!(town.ana.chat(B).unwrap().len(), 20);
@@ -94,6 +92,36 @@ async fn writing_to_a_lid_arrives_in_the_same_chat() {
 }
 
 #[tokio::test]
+async fn migrated_accounts_write_by_lid_and_keep_their_chats() {
+    let town = town().await;
+    town.ana.send(B, "before").await.unwrap();
+    town.budi.expect_text("before").await.unwrap();
+    for phone in [&town.ana, &town.budi] {
+        let migrated = AccountPatch {
+            migrated_to_lid: Some(true),
+            ..AccountPatch::default()
+        };
+        phone.patch(migrated).unwrap();
+    }
+    let id = town.ana.send(B, "after").await.unwrap();
+    town.budi.expect_text("after").await.unwrap();
+    town.ana.expect_receipt(&id, "delivered").await.unwrap();
+    assert_eq!(town.budi.read(A).await.unwrap(), 2);
+    town.ana.expect_receipt(&id, "read").await.unwrap();
+    assert_eq!(town.budi.chat(A).unwrap().len(), 2);
+    let lid = town.ana.lid().unwrap().to_string();
+    let by_lid = town.network.with_world(|world, _, _| {
+        let entries = world.transcript.entries(0);
+        let lines = entries.filter_map(|entry| serde_json::to_string(entry).ok());
+        lines
+            .filter(|line| line.contains("<message") && line.contains(&lid))
+            .count()
+    });
+    assert!(by_lid > 0, "nothing went by LID");
+    town.judge().await;
+}
+
+#[tokio::test]
 async fn an_echo_types_reads_and_answers() {
     let town = town().await;
     town.budi.set_behaviour(Behaviour {
@@ -113,11 +141,7 @@ async fn an_echo_types_reads_and_answers() {
         .unwrap();
     assert_eq!(from, town.budi.jid().to_string());
     town.ana.expect_receipt(&id, "read").await.unwrap();
-    let answer = town
-        .ana
-        .expect("the echo", |m| !m.from_me)
-        .await
-        .unwrap();
+    let answer = town.ana.expect("the echo", |m| !m.from_me).await.unwrap();
     assert_eq!(answer.text.as_deref(), Some("ping"));
     town.judge().await;
 }
@@ -158,10 +182,7 @@ async fn a_phone_that_was_away_gets_what_waited() {
         }
         ids
     };
-    town.ana
-        .expect_receipt(&ids[4], "server")
-        .await
-        .unwrap();
+    town.ana.expect_receipt(&ids[4], "server").await.unwrap();
     assert!(town.budi.screen().is_empty());
     town.budi.go_online().unwrap();
     let texts = town.budi.expect_count(5).await.unwrap();
@@ -169,10 +190,7 @@ async fn a_phone_that_was_away_gets_what_waited() {
         texts,
         ["queued 0", "queued 1", "queued 2", "queued 3", "queued 4"]
     );
-    town.ana
-        .expect_receipt(&ids[4], "delivered")
-        .await
-        .unwrap();
+    town.ana.expect_receipt(&ids[4], "delivered").await.unwrap();
     town.judge().await;
 }
 
@@ -233,10 +251,7 @@ async fn a_phone_without_decryption_confirms_all_the_same() {
     })
     .await;
     let id = town.ana.send(B, "secret").await.unwrap();
-    town.ana
-        .expect_receipt(&id, "delivered")
-        .await
-        .unwrap();
+    town.ana.expect_receipt(&id, "delivered").await.unwrap();
     let shown = town.budi.screen();
     assert_eq!(
         (shown[0].kind.as_str(), shown[0].text.as_deref()),
@@ -312,4 +327,58 @@ async fn a_thousand_accounts_are_made_quickly() {
         started.elapsed()
     );
     town.network.stop().await;
+}
+
+/// Lets the next message to Budi's phone go wrong.
+fn trouble(town: &Town, action: Action) {
+    let rule = FaultRule::new(Match::to_device("message").account(B).device(0), action).once();
+    town.network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_damaged_on_the_way_is_asked_for_again_and_shown_once() {
+    let town = town().await;
+    // Both directions, so that the session is past its first messages.
+    town.ana.send(B, "one").await.unwrap();
+    town.budi.expect_text("one").await.unwrap();
+    town.budi.send(A, "two").await.unwrap();
+    town.ana.expect_text("two").await.unwrap();
+    trouble(&town, Action::Corrupt);
+    let id = town.ana.send(B, "three").await.unwrap();
+    let shown = town.budi.expect_text("three").await.unwrap();
+    assert_eq!((shown.id.as_str(), shown.wire_copies), (id.as_str(), 1));
+    town.ana.expect_receipt(&id, "delivered").await.unwrap();
+    town.ana.send(B, "four").await.unwrap();
+    town.budi.expect_text("four").await.unwrap();
+    assert_eq!(town.network.counters().retries, 1);
+    town.judge().await;
+}
+
+#[tokio::test]
+async fn a_stanza_that_comes_twice_is_shown_once() {
+    let town = town().await;
+    trouble(&town, Action::Duplicate);
+    town.ana.send(B, "once").await.unwrap();
+    let shown = town
+        .budi
+        .expect("both copies", |m| m.wire_copies == 2)
+        .await
+        .unwrap();
+    assert_eq!(shown.text.as_deref(), Some("once"));
+    assert_eq!(town.budi.texts(), ["once"]);
+    town.judge().await;
+}
+
+#[tokio::test]
+async fn stanzas_in_the_wrong_order_are_all_opened() {
+    let town = town().await;
+    trouble(&town, Action::Reorder { ms: 2_000 });
+    for number in 0..5 {
+        town.ana.send(B, &number.to_string()).await.unwrap();
+    }
+    let texts = town.budi.expect_count(5).await.unwrap();
+    assert_eq!(texts, ["1", "0", "2", "3", "4"]);
+    town.judge().await;
 }

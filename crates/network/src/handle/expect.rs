@@ -154,10 +154,7 @@ impl PhoneHandle {
     ///
     /// # Errors
     /// [`HandleError::Timeout`].
-    pub async fn expect_companions(
-        &self,
-        count: usize,
-    ) -> Result<Vec<DeviceId>, HandleError> {
+    pub async fn expect_companions(&self, count: usize) -> Result<Vec<DeviceId>, HandleError> {
         self.until(&format!("{count} companions"), || {
             Some(self.devices(false)).filter(|devices| devices.len() == count)
         })
@@ -233,11 +230,9 @@ impl PhoneHandle {
         device: Option<DeviceId>,
     ) -> Result<DeviceId, HandleError> {
         let linked = self
-            .expect_event(
-                events,
-                "the companion to prove its identity",
-                |event| self.link_outcome(event, device),
-            )
+            .expect_event(events, "the companion to prove its identity", |event| {
+                self.link_outcome(event, device)
+            })
             .await??;
         Ok(linked)
     }

@@ -1,9 +1,7 @@
 //! What a test does to an account's companions: cut them off, silence them, refuse them, lose their
 //! acknowledgements. Everything here is a fault rule or a disturbance that the control API offers too.
 
-use crate::faults::{
-    Action, FaultError, FaultRule, Match, StreamErrorDetail, When,
-};
+use crate::faults::{Action, FaultError, FaultRule, Match, StreamErrorDetail, When};
 use crate::world::Device;
 use crate::world::turn::Turn;
 
@@ -39,7 +37,11 @@ impl PhoneHandle {
             Some(_) => None,
             None => Some(number("stream_error", what)?),
         };
-        self.disturb(&Action::StreamError { code, detail, close: true });
+        self.disturb(&Action::StreamError {
+            code,
+            detail,
+            close: true,
+        });
         // What the phones were about to do happens before the trouble is visible to the test.
         self.network.phones().idle().await;
         Ok(())
@@ -58,8 +60,14 @@ impl PhoneHandle {
             "logged_out" => (401, None, None),
             other => (number("refuse_connect", other)?, None, None),
         };
-        let action =
-            Action::Failure { reason, code, expire, location: None, message: None, url: None };
+        let action = Action::Failure {
+            reason,
+            code,
+            expire,
+            location: None,
+            message: None,
+            url: None,
+        };
         let mut rule = FaultRule::new(Match::connect().account(&self.number), action);
         rule.name = Some(REFUSAL.to_owned());
         self.fault(rule)?;
@@ -84,8 +92,10 @@ impl PhoneHandle {
     /// Delivers the next messages of the companions without acknowledging them.
     pub fn lose_acks(&self, times: u32) {
         let matches = Match::from_device("message").account(&self.number);
-        let rule = FaultRule::new(matches, Action::NoAck)
-            .when(When { times: Some(times), ..When::default() });
+        let rule = FaultRule::new(matches, Action::NoAck).when(When {
+            times: Some(times),
+            ..When::default()
+        });
         let added = self.fault(rule);
         debug_assert!(added.is_ok(), "the rule is sound");
     }
@@ -122,5 +132,6 @@ impl PhoneHandle {
 }
 
 fn number(field: &'static str, text: &str) -> Result<u16, FaultError> {
-    text.parse().map_err(|_| FaultError::new(field, format!("`{text}` is not known here")))
+    text.parse()
+        .map_err(|_| FaultError::new(field, format!("`{text}` is not known here")))
 }

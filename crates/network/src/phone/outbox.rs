@@ -326,7 +326,11 @@ impl Phone {
             _ => &self.me.pn,
         };
         port.peer(&self.me.pn)
-            .map(|own| devices_at(&own, address).filter(|(key, _)| key.1 != 0).collect())
+            .map(|own| {
+                devices_at(&own, address)
+                    .filter(|(key, _)| key.1 != 0)
+                    .collect()
+            })
             .unwrap_or_default()
     }
 

@@ -78,7 +78,9 @@ async fn all_companions_are_unlinked_at_once() {
     assert_eq!(ana.companions(), 0);
     // The phone signs a list without them, for the device lists of their peers.
     let list = network.with_world(|world, _, _| {
-        world.account(ana.account()).and_then(|account| account.key_index_list.clone())
+        world
+            .account(ana.account())
+            .and_then(|account| account.key_index_list.clone())
     });
     let list = wa::ADVSignedKeyIndexList::decode_from_slice(&list.unwrap().1).unwrap();
     let list = wa::ADVKeyIndexList::decode_from_slice(&list.details.unwrap()).unwrap();
@@ -100,7 +102,9 @@ async fn a_message_damaged_on_its_way_to_the_companion_is_sent_again() {
     budi.expect_receipt(&first, "delivered").await.unwrap();
     let matches = Match::to_device("message").account(A).device(1);
     let rule = FaultRule::new(matches, Action::Corrupt).once();
-    network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
+    network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
     let mut events = network.subscribe();
     let id = budi.send(A, "damaged").await.unwrap();
     client.text("damaged").await;
@@ -108,7 +112,10 @@ async fn a_message_damaged_on_its_way_to_the_companion_is_sent_again() {
         NetworkEvent::Phone(PhoneEvent::Resent { id, device, .. }) => Some((id.clone(), *device)),
         _ => None,
     };
-    let seen = budi.expect_event(&mut events, "the second try", resent).await.unwrap();
+    let seen = budi
+        .expect_event(&mut events, "the second try", resent)
+        .await
+        .unwrap();
     assert_eq!(seen, (id, 1));
     client.stop().await;
     judge(network).await;
@@ -125,7 +132,9 @@ async fn a_message_damaged_on_its_way_to_the_phone_is_asked_for_again() {
     client.text("answer").await;
     let matches = Match::to_device("message").account(B).device(0);
     let rule = FaultRule::new(matches, Action::Corrupt).once();
-    network.with_world(|world, _, _| world.faults.add(rule)).unwrap();
+    network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
     let id = client.send(B, "damaged").await;
     let shown = budi.expect_text("damaged").await.unwrap();
     assert_eq!((shown.id, shown.wire_copies), (id, 1));
