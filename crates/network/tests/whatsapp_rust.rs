@@ -8,6 +8,8 @@
     reason = "what fails in a test's helper fails the test"
 )]
 
+#[path = "whatsapp_rust/chats.rs"]
+mod chats;
 #[path = "whatsapp_rust/companion.rs"]
 mod companion;
 #[path = "whatsapp_rust/trouble.rs"]

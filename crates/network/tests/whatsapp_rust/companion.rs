@@ -239,21 +239,6 @@ impl Companion {
             .is_ok()
     }
 
-    /// Whether the server's answer to a message has come and was not asked for.
-    pub(crate) fn has_ack(&self, id: &str) -> bool {
-        self.seen
-            .iter()
-            .any(|event| matches!(&**event, Event::ServerAck(ack) if ack.id == id))
-    }
-
-    /// Texts that came more than once.
-    pub(crate) fn texts_twice(&self) -> Vec<String> {
-        let mut texts = self.texts.clone();
-        texts.sort_unstable();
-        let twice = texts.windows(2).filter(|pair| pair[0] == pair[1]);
-        twice.map(|pair| pair[0].clone()).collect()
-    }
-
     /// Waits for a receipt of this kind.
     pub(crate) async fn receipt(&mut self, id: &str, kind: ReceiptType) {
         self.expect(
