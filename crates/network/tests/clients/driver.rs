@@ -265,7 +265,7 @@ fn folder() -> PathBuf {
 fn install_packages() {
     let folder = folder();
     let wanted = fs::read(folder.join("package-lock.json")).unwrap();
-    let stamp = folder.join("node_modules/.installed-lock.json");
+    let stamp = folder.join("node_modules/.wagate-lock");
     let installed = || fs::read(&stamp).is_ok_and(|has| has == wanted);
     if installed() {
         return;
