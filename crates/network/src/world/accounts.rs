@@ -12,7 +12,7 @@ use super::devices::Device;
 use super::presence::PresenceState;
 use super::turn::Turn;
 use super::{AccountId, DeviceId, Millis, World, WorldError};
-use crate::faults::{Action, StreamErrorDetail};
+use crate::faults::Action;
 use crate::jid::{Jid, Server};
 use crate::node::Str;
 use crate::phone::PhoneKeys;
@@ -306,20 +306,25 @@ impl Turn<'_> {
     }
 
     /// Disconnects the companions of an account that can no longer be used; each learns why when it
-    /// logs in again.
+    /// logs in again. With the number its companions are gone, too.
     fn enforce_status(&mut self, id: AccountId) {
         let Some(account) = self.world.account(id) else {
             return;
         };
-        let detail = match account.status {
-            AccountStatus::Active => return,
-            AccountStatus::Banned { .. } | AccountStatus::Locked => None,
-            AccountStatus::Unregistered => Some(StreamErrorDetail::ConflictDeviceRemoved),
-        };
-        let code = if detail.is_some() { 401 } else { 503 };
+        if account.status == AccountStatus::Active {
+            return;
+        }
+        if account.status == AccountStatus::Unregistered {
+            for number in self.world.device_numbers(id) {
+                if number != 0 {
+                    self.remove_device(id, number, true);
+                }
+            }
+            return;
+        }
         let action = Action::StreamError {
-            code: Some(code),
-            detail,
+            code: Some(503),
+            detail: None,
             close: true,
         };
         let connected: Vec<_> = account.devices().filter_map(Device::origin).collect();

@@ -1,6 +1,7 @@
 //! Registration and login: a new connection gets QR references, `success`, or `failure`.
 
 use super::accounts::AccountStatus;
+use super::offline::info;
 use super::turn::{Origin, Turn};
 use super::{AccountId, DeviceId, Hello, NetworkEvent, World};
 use crate::faults::{Action, Party};
@@ -147,6 +148,10 @@ impl Turn<'_> {
             .note(self.now, Note::connected(&party, conn, replaced));
         let success = self.success(account, number);
         self.emit(origin, success);
+        if let Some(routing) = self.world.options.edge_routing.clone() {
+            let routing = Node::new("routing_info").bytes(routing);
+            self.emit(origin, info(Node::new("edge_routing").child(routing)));
+        }
         self.event(NetworkEvent::Connected {
             account,
             device: number,

@@ -255,6 +255,6 @@ impl Turn<'_> {
 }
 
 /// `ib` of the server; its one child says what it means.
-fn info(child: Node) -> Node {
+pub(super) fn info(child: Node) -> Node {
     Node::new("ib").attr("from", Jid::SERVER).child(child)
 }

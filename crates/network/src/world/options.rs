@@ -1,5 +1,7 @@
 //! The world's settings. The defaults are what the clients expect of the real service, as far as known.
 
+use bytes::Bytes;
+
 use super::Millis;
 
 /// Settings of a [`super::World`]; they hold for its life.
@@ -33,6 +35,8 @@ pub struct WorldOptions {
     pub minimum_version: [u32; 3],
     /// AB properties told to clients: `(code, value)`.
     pub ab_props: Vec<(u32, String)>,
+    /// Told to clients at login; those that support it send it before their next handshake.
+    pub edge_routing: Option<Bytes>,
     /// See [`super::World::set_media_host`].
     pub media_host: String,
 }
@@ -55,6 +59,7 @@ impl Default for WorldOptions {
             reorder_hold_ms: 2_000,
             minimum_version: [0, 0, 0],
             ab_props: Vec::new(),
+            edge_routing: None,
             media_host: "localhost".to_owned(),
         }
     }

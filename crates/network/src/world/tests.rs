@@ -10,6 +10,7 @@ mod linking;
 mod messages;
 mod offline;
 mod receipts;
+mod scenario;
 mod social;
 
 use std::collections::HashMap;

@@ -75,11 +75,28 @@ fn banned_locked_and_unregistered_accounts_are_refused() {
         "403"
     );
     set_status(&mut net, account, AccountStatus::Unregistered);
+    assert!(net.world.account(account).unwrap().device(1).is_none());
     assert_eq!(
         reason(&mut net, &mut companion).get("reason").unwrap(),
         "401"
     );
     assert!(net.world.find(&Jid::pn("62811", 0)).is_none());
+}
+
+#[test]
+fn a_client_is_told_its_edge_where_there_is_one() {
+    let edge = Some(Bytes::from_static(b"edge"));
+    let mut net = Net::with(WorldOptions {
+        edge_routing: edge,
+        ..WorldOptions::default()
+    });
+    let account = net.account("62811");
+    let mut companion = net.link(account);
+    net.login(&mut companion);
+    let sent = net.take(companion.conn);
+    assert_eq!(tags(&sent)[1], "edge_routing");
+    let routing = sent[1].path(&["edge_routing", "routing_info"]).unwrap();
+    assert_eq!(routing.text().unwrap(), "edge");
 }
 
 #[test]
