@@ -192,13 +192,14 @@ impl Db {
             // An error means that the threads ended already.
             queue.send(Message::Stop).await.ok();
         }
-        let mut threads = self
-            .0
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let handles = std::mem::take(&mut *threads);
-        drop(threads);
+        let handles = {
+            let mut threads = self
+                .0
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *threads)
+        };
         let joined = tokio::task::spawn_blocking(move || {
             for handle in handles {
                 if handle.join().is_err() {

@@ -137,7 +137,8 @@ pub fn get(
     id: &MessageId,
 ) -> Result<MessageWithHistory, StoreError> {
     let (message, seq) = find(tx, tenant, id)?;
-    let history = tx.query(
+    let mut history: Vec<HistoryEntry> = first_entry(&message).into_iter().collect();
+    history.extend(tx.query(
         "SELECT state, at_ms, failure FROM message_history \
          WHERE message_seq = $1 ORDER BY version",
         params![seq],
@@ -148,8 +149,23 @@ pub fn get(
                 failure: row.opt_json(2)?,
             })
         },
-    )?;
+    )?);
     Ok(MessageWithHistory { message, history })
+}
+
+/// How an outbound message's life began; that is in its own row, the history has the moves.
+fn first_entry(message: &Message) -> Option<HistoryEntry> {
+    let state = match (message.direction, &message.sender) {
+        (Direction::Inbound, _) => return None,
+        (Direction::Outbound, None) => MessageState::Queued,
+        // Written on the owner's phone.
+        (Direction::Outbound, Some(_)) => MessageState::Sent,
+    };
+    Some(HistoryEntry {
+        state,
+        at: message.at,
+        failure: None,
+    })
 }
 
 /// The message and its place in the order of acceptance.

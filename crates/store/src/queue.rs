@@ -39,6 +39,13 @@ pub struct Claimed {
     seq: i64,
 }
 
+impl Claimed {
+    /// Uses the claim up: nobody can retry or fail a message twice.
+    fn give_up(self) -> i64 {
+        self.seq
+    }
+}
+
 /// When the next attempt may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -63,10 +70,11 @@ pub(crate) fn enqueue(
     tx: &mut Tx<'_>,
     message: &Message,
     seq: i64,
-    chat: &str,
-    due: Timestamp,
+    not_before: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let chat = &message.chat.to_string();
+    let due = not_before.unwrap_or(now);
     let insert = |tx: &mut Tx<'_>, state: i64| {
         tx.execute(
             "INSERT INTO queue (message_seq, tenant_id, session_id, chat, priority, state, due_ms, \
@@ -123,12 +131,13 @@ pub fn retry(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let owner = Owner::of(lease, tx.fence(lease)?);
+    let seq = claimed.give_up();
     let state = if retry.due <= now { READY } else { DELAYED };
     let held = tx.execute(
         "UPDATE queue SET state = $4, due_ms = $5, token = NULL, attempts = attempts - $6 \
          WHERE message_seq = $1 AND session_id = $2 AND state = 1 AND token = $3",
         params![
-            claimed.seq,
+            seq,
             &lease.session,
             lease.token,
             state,
@@ -139,14 +148,7 @@ pub fn retry(
     if held == 0 {
         return Ok(false);
     }
-    step(
-        tx,
-        &owner,
-        &[claimed.seq],
-        MessageInput::Requeued,
-        None,
-        now,
-    )?;
+    step(tx, &owner, &[seq], MessageInput::Requeued, None, now)?;
     Ok(true)
 }
 
@@ -160,23 +162,17 @@ pub fn fail(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let owner = Owner::of(lease, tx.fence(lease)?);
+    let seq = claimed.give_up();
     let held = tx.query_opt(
         "SELECT 1 FROM queue WHERE message_seq = $1 AND session_id = $2 AND state = 1 AND token = $3",
-        params![claimed.seq, &lease.session, lease.token],
+        params![seq, &lease.session, lease.token],
         |_| Ok(()),
     )?;
     if held.is_none() {
         return Ok(false);
     }
-    let mut counts = step(
-        tx,
-        &owner,
-        &[claimed.seq],
-        MessageInput::Failed,
-        Some(failure),
-        now,
-    )?;
-    counts.queued -= finish(tx, &lease.session, &[claimed.seq])?;
+    let mut counts = step(tx, &owner, &[seq], MessageInput::Failed, Some(failure), now)?;
+    counts.queued -= finish(tx, &lease.session, &[seq])?;
     counts.write(tx, &lease.session)?;
     Ok(true)
 }

@@ -222,9 +222,10 @@ pub fn set_desired(
     Ok(generation)
 }
 
-/// Removes the rows of a session that is to be deleted, `limit` messages at most; true when nothing is
-/// left, the lease included. Large histories go in several transactions, so that no other writer waits
-/// long.
+/// Removes the rows of a session that is to be deleted, `limit` messages at most.
+///
+/// True when nothing is left, the lease included. Large histories go in several transactions, so that
+/// no other writer waits long.
 pub fn delete_rows(tx: &mut Tx<'_>, lease: &Lease, limit: u32) -> Result<bool, StoreError> {
     tx.fence(lease)?;
     let id = &lease.session;

@@ -46,7 +46,7 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
     for (number, conn) in readers.into_iter().enumerate() {
         let (queue, sealer) = (Arc::clone(&queue), sealer.clone());
         handles.push(spawn(format!("db-reader-{number}"), move || {
-            read(&conn, &sealer, &queue)
+            read(&conn, &sealer, &queue);
         })?);
     }
     Ok(Threads {

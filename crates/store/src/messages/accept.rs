@@ -42,14 +42,6 @@ pub fn accept(
     new: NewOutbound,
     now: Timestamp,
 ) -> Result<Accepted, StoreError> {
-    let session_name: SessionName = tx
-        .query_opt(
-            "SELECT name FROM sessions \
-             WHERE tenant_id = $1 AND id = $2 AND desired <> 'deleted'",
-            params![tenant, &new.session],
-            |row| row.parse(0),
-        )?
-        .ok_or(StoreError::NotFound { what: "session" })?;
     let id = MessageId::generate();
     if let Some(key) = &new.idempotency
         && let Some(first) = idempotency::take(tx, tenant, &new.session, key, &id, now)?
@@ -62,6 +54,7 @@ pub fn accept(
     }
     // MP-2: chosen and stored before any attempt.
     let wa_id = WaMessageId::generate();
+    let (seq, session_name) = insert(tx, tenant, &id, &wa_id, &new, now)?;
     let message = Message {
         id,
         tenant: tenant.clone(),
@@ -84,7 +77,17 @@ pub fn accept(
         read_at: None,
         updated_at: now,
     };
-    insert(tx, &message, new.not_before.unwrap_or(now), now)?;
+    queue::enqueue(tx, &message, seq, new.not_before, now)?;
+    // The counter last: its lock is the one that all who accept for this session meet at.
+    let room = tx.execute(
+        "UPDATE session_counters SET queued = queued + 1 WHERE session_id = $1 AND queued < $2",
+        params![&message.session, QUEUE_PER_SESSION_MAX],
+    )?;
+    if room == 0 {
+        return Err(StoreError::Limit {
+            what: "queued messages of the session",
+        });
+    }
     let event = Event::MessageQueued {
         session: message.session_name.clone(),
         message: message.id.clone(),
@@ -97,46 +100,35 @@ pub fn accept(
     })
 }
 
+/// Writes the row, if the tenant has such a session; gives its place in the order of acceptance and the
+/// session's name. The history begins with the row itself.
 fn insert(
     tx: &mut Tx<'_>,
-    message: &Message,
-    due: Timestamp,
+    tenant: &TenantId,
+    id: &MessageId,
+    wa_id: &WaMessageId,
+    new: &NewOutbound,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let chat = message.chat.to_string();
-    let seq = tx.query_one(
+) -> Result<(i64, SessionName), StoreError> {
+    tx.query_opt(
         "INSERT INTO messages (id, tenant_id, session_id, direction, from_me, chat, sender, wa_id, \
          content, state, version, priority, attempts, at_ms, updated_ms) \
-         VALUES ($1, $2, $3, 'outbound', 1, $4, '', $5, $6, 'queued', 0, $7, 0, $8, $8) \
-         RETURNING seq",
+         SELECT CAST($3 AS TEXT), s.tenant_id, s.id, 'outbound', 1, CAST($4 AS TEXT), '', \
+         CAST($5 AS TEXT), CAST($6 AS TEXT), 'queued', 0, CAST($7 AS BIGINT), 0, \
+         CAST($8 AS BIGINT), CAST($8 AS BIGINT) FROM sessions s \
+         WHERE s.tenant_id = $1 AND s.id = $2 AND s.desired <> 'deleted' \
+         RETURNING seq, (SELECT name FROM sessions WHERE sessions.id = session_id)",
         params![
-            &message.id,
-            &message.tenant,
-            &message.session,
-            chat.as_str(),
-            &message.wa_id,
-            to_json(&message.content)?,
-            message.priority.rank(),
+            tenant,
+            &new.session,
+            id,
+            &new.chat,
+            wa_id,
+            to_json(&new.content)?,
+            new.priority.rank(),
             now
         ],
-        |row| row.int(0),
-    )?;
-    tx.execute(
-        "INSERT INTO message_history (message_seq, version, state, at_ms) \
-         VALUES ($1, 0, 'queued', $2)",
-        params![seq, now],
-    )?;
-    queue::enqueue(tx, message, seq, &chat, due, now)?;
-    // The counter last: its lock is the one that all who accept for this session meet at.
-    let room = tx.execute(
-        "UPDATE session_counters SET queued = queued + 1 WHERE session_id = $1 AND queued < $2",
-        params![&message.session, QUEUE_PER_SESSION_MAX],
-    )?;
-    if room == 0 {
-        Err(StoreError::Limit {
-            what: "queued messages of the session",
-        })
-    } else {
-        Ok(())
-    }
+        |row| Ok((row.int(0)?, row.parse(1)?)),
+    )?
+    .ok_or(StoreError::NotFound { what: "session" })
 }

@@ -3,6 +3,13 @@
 //! `contract!(name)` makes `sqlite::name` and `postgres::name`. The latter needs a server, whose URL is
 //! in `WAGATE_TEST_POSTGRES_URL`; each test gets a schema of its own there.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 #[macro_use]
 mod support;
 

@@ -373,15 +373,16 @@ async fn what_is_due_is_found_by_the_tick(f: Fixture) {
         let lease = lease.clone();
         f.read(move |tx| queue::next_due(tx, &lease))
     };
+    let mine = vec![session.id.clone()];
     assert!(due(NOW).await.is_empty());
     assert_eq!(next().await, None);
     f.send_with(&session, "1", "later", Priority::Normal, Some(after(9)))
         .await;
     assert!(due(after(8)).await.is_empty());
     assert_eq!(next().await, Some(after(9)));
-    assert_eq!(due(after(9)).await, [session.id.clone()]);
+    assert_eq!(due(after(9)).await, mine);
     f.send(&session, "1", "now").await;
-    assert_eq!(due(NOW).await, [session.id.clone()]);
+    assert_eq!(due(NOW).await, mine);
     assert_eq!(next().await, Some(Timestamp::EPOCH));
     f.claim(&lease, 1, NOW).await;
     f.send_with(&session, "1", "high", Priority::High, None)

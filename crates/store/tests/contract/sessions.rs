@@ -20,7 +20,8 @@ contract!(
     names_are_unique_in_a_tenant_and_free_after_deletion,
     a_session_reads_back_with_all_its_fields,
     each_request_has_a_new_generation,
-    observations_make_the_events_that_follow,
+    linking_shows_each_challenge_once,
+    losing_a_connection_makes_the_events_that_follow,
     lists_page_in_order_of_creation,
     deletion_leaves_nothing,
 );
@@ -188,12 +189,15 @@ async fn each_request_has_a_new_generation(f: Fixture) {
     assert_eq!(observe(&f, &lease, seen).await.generation_done, 3);
 }
 
-async fn observations_make_the_events_that_follow(f: Fixture) {
-    let (session, lease) = f.running().await;
-    let link = |state: LinkState| Observation {
+fn link(state: LinkState) -> Observation {
+    Observation {
         link: Some(state),
         ..Default::default()
-    };
+    }
+}
+
+async fn linking_shows_each_challenge_once(f: Fixture) {
+    let (session, lease) = f.running().await;
     let expires_at = NOW.plus(Duration::from_secs(20));
     let qr = |text: &str| LinkChallenge::Qr {
         qr: text.into(),
@@ -237,41 +241,51 @@ async fn observations_make_the_events_that_follow(f: Fixture) {
         (connected.challenge, connected.connected_at),
         (None, Some(after(2)))
     );
+    let want = [
+        "session.created",
+        "session.status",
+        "session.status",
+        "session.qr",
+        "session.qr",
+        "session.pairing_code",
+        "session.status",
+        "session.connected",
+    ];
+    assert_eq!(names(&f, &session).await, want);
+}
+
+async fn losing_a_connection_makes_the_events_that_follow(f: Fixture) {
+    let (session, lease) = f.running().await;
+    let linked = Observation {
+        identity: Patch::Set(identity()),
+        ..link(LinkState::Connected)
+    };
+    observe(&f, &lease, linked).await;
     let reason = LinkReason::new("network", "The connection was lost.");
-    observe(
-        &f,
-        &lease,
-        link(LinkState::Backoff {
-            until: after(9),
-            reason: reason.clone(),
-        }),
-    )
-    .await;
+    let away = LinkState::Backoff {
+        until: after(9),
+        reason: reason.clone(),
+    };
+    observe(&f, &lease, link(away)).await;
     observe(&f, &lease, link(LinkState::Connected)).await;
+    let gone = LinkState::LoggedOut { reason };
     let gone = Observation {
         identity: Patch::Clear,
-        ..link(LinkState::LoggedOut { reason })
+        ..link(gone)
     };
     assert_eq!(observe(&f, &lease, gone).await.identity, None);
-    assert_eq!(
-        names(&f, &session).await,
-        [
-            "session.created",
-            "session.status",
-            "session.status",
-            "session.qr",
-            "session.qr",
-            "session.pairing_code",
-            "session.status",
-            "session.connected",
-            "session.status",
-            "session.disconnected",
-            "session.status",
-            "session.connected",
-            "session.status",
-            "session.logged_out",
-        ]
-    );
+    let want = [
+        "session.created",
+        "session.status",
+        "session.connected",
+        "session.status",
+        "session.disconnected",
+        "session.status",
+        "session.connected",
+        "session.status",
+        "session.logged_out",
+    ];
+    assert_eq!(names(&f, &session).await, want);
 }
 
 async fn lists_page_in_order_of_creation(f: Fixture) {

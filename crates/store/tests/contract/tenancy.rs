@@ -16,7 +16,7 @@ contract!(
     idempotency_keys_do_not_meet,
 );
 
-fn not_found<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+fn not_found<T: std::fmt::Debug>(result: &Result<T, StoreError>) {
     assert!(
         matches!(result, Err(StoreError::NotFound { .. })),
         "{result:?}"
@@ -37,28 +37,31 @@ async fn another_tenants_things_are_not_found(f: Fixture) {
         .await;
 
     let (who, name) = (stranger.clone(), session.name.clone());
-    not_found(f.db.read(move |tx| sessions::get(tx, &who, &name)).await);
+    not_found(&f.db.read(move |tx| sessions::get(tx, &who, &name)).await);
     let (who, id) = (stranger.clone(), session.id.clone());
-    not_found(f.db.read(move |tx| sessions::counters(tx, &who, &id)).await);
+    not_found(&f.db.read(move |tx| sessions::counters(tx, &who, &id)).await);
     let (who, id) = (stranger.clone(), session.id.clone());
     not_found(
-        f.db.write(move |tx| sessions::set_desired(tx, &who, &id, Desired::Deleted, None, NOW))
+        &f.db
+            .write(move |tx| sessions::set_desired(tx, &who, &id, Desired::Deleted, None, NOW))
             .await,
     );
     let (who, id) = (stranger.clone(), sent.id.clone());
-    not_found(f.db.read(move |tx| messages::get(tx, &who, &id)).await);
+    not_found(&f.db.read(move |tx| messages::get(tx, &who, &id)).await);
     let (who, id) = (stranger.clone(), sent.id.clone());
     not_found(
-        f.db.write(move |tx| messages::cancel(tx, &who, &id, NOW))
+        &f.db
+            .write(move |tx| messages::cancel(tx, &who, &id, NOW))
             .await,
     );
     let (who, id) = (stranger.clone(), key.id.clone());
     not_found(
-        f.db.write(move |tx| api_keys::revoke(tx, &who, &id, NOW))
+        &f.db
+            .write(move |tx| api_keys::revoke(tx, &who, &id, NOW))
             .await,
     );
     let (who, id) = (stranger.clone(), key.id.clone());
-    not_found(f.db.write(move |tx| api_keys::rotate(tx, &who, &id)).await);
+    not_found(&f.db.write(move |tx| api_keys::rotate(tx, &who, &id)).await);
 
     let (who, id) = (stranger.clone(), session.id.clone());
     let (listed, counted, stats, events, sessions) = f
