@@ -107,6 +107,10 @@ fn method_word(method: &Method) -> &'static str {
 }
 
 /// The answer after a panic in a handler.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands over the panic's payload"
+)]
 pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
     let cause = cause
         .downcast_ref::<&str>()

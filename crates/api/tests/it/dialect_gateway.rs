@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{Gateway, OWN, PEER};
 
 #[tokio::test]
-async fn a_session_goes_from_its_creation_to_its_end() {
+async fn a_session_is_created_shows_its_qr_code_and_connects() {
     let gateway = Gateway::start().await;
     let body = json!({ "sessionId": "user123-personal", "userId": "user123" });
     let made = gateway.post("/api/sessions", body).await;
@@ -42,14 +42,19 @@ async fn a_session_goes_from_its_creation_to_its_end() {
     );
     let listed = gateway.get("/api/sessions").await;
     assert_eq!(listed.json["data"][0]["sessionId"], "user123-personal");
+}
 
-    hand.keep_working();
+#[tokio::test]
+async fn a_session_is_restarted_disconnected_logged_out_and_deleted() {
+    let gateway = Gateway::start().await;
+    gateway.connected("user123-personal").await.keep_working();
     let restarted = gateway
         .request("POST", "/api/sessions/user123-personal/restart")
         .go()
         .await;
     restarted.is(StatusCode::OK);
-    assert_eq!(restarted.json, made.json);
+    let data = json!({ "sessionId": "user123-personal", "status": "initializing" });
+    assert_eq!(restarted.json, json!({ "success": true, "data": data }));
     let answer = gateway
         .request("POST", "/api/sessions/user123-personal/disconnect")
         .go()

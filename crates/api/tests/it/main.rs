@@ -1,6 +1,13 @@
 //! The HTTP surface, in process on SQLite: shapes, statuses, credentials, limits. The tests play the
 //! worker themselves, by the store's functions; WhatsApp is not here.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 mod api_keys;
 mod coverage;
 mod dialect_gateway;

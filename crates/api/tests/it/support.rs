@@ -16,7 +16,7 @@ use wagate_app::{App, AppOptions, Operator};
 use wagate_domain::message::{Failure, MessageInput};
 use wagate_domain::session::LinkReason;
 use wagate_domain::{
-    Clock, Jid, LinkChallenge, LinkState, ManualClock, SessionId, Timestamp, WaMessageId, WorkerId,
+    Clock, Jid, LinkChallenge, LinkState, ManualClock, Timestamp, WaMessageId, WorkerId,
 };
 use wagate_store::bus::{Bus, BusMessage, Heard};
 use wagate_store::messages::{NewInbound, Update};
@@ -334,10 +334,6 @@ pub(crate) struct Hand<'g> {
 }
 
 impl Hand<'_> {
-    pub(crate) fn session(&self) -> &SessionId {
-        &self.lease.session
-    }
-
     /// Reports what it saw, with the newest generation done.
     pub(crate) async fn observe(&self, seen: Observation) {
         observe(
