@@ -243,10 +243,10 @@ impl Phones {
     fn carry_out(&self, shell: &dyn Shell, account: AccountId, work: Work) {
         let known = match work {
             Work::Stanza(node) => self.with_phone(shell, account, |phone, now, port| {
-                phone.handle(now, &node, port)
+                phone.handle(now, &node, port);
             }),
             Work::Greet(device) => self.with_phone(shell, account, |phone, now, port| {
-                phone.greet(now, device, port)
+                phone.greet(now, device, port);
             }),
             Work::Tick => self.with_phone(shell, account, |phone, now, port| phone.tick(now, port)),
             Work::Forget(device) => self.forget(shell, account, device),

@@ -4,6 +4,7 @@
 //! server would, and keeps what goes to companions for the test to open.
 
 mod companion;
+mod companions;
 mod linking;
 mod messages;
 mod street;
