@@ -5,6 +5,9 @@
 //! receipts the newest are counted and reported, acknowledgements are bounded by [`Acks`] itself, and the
 //! few events about the connection always fit.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -294,6 +297,18 @@ impl Hub {
         link.terminal.get_or_insert(why);
         drop(link);
         self.moved.notify_one();
+    }
+
+    /// Waits, bounded, for the end of the challenge.
+    pub(crate) async fn until_paired(&self, bound: Duration) {
+        let paired = async {
+            while self.phase() == Phase::Challenge {
+                self.moved.notified().await;
+            }
+        };
+        if tokio::time::timeout(bound, paired).await.is_err() {
+            tracing::warn!("the library stored a pairing and did not tell of it");
+        }
     }
 
     fn enter(&self, phase: Phase) {

@@ -32,6 +32,8 @@ use crate::version::Version;
 
 /// A connection that held so long counts as a success for the backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// How long the library's word of a pairing may lag behind the pairing.
+const PAIRED_WITHIN: Duration = Duration::from_secs(5);
 /// The library flushes what it owes within ten seconds.
 const HANG_UP_WITHIN: Duration = Duration::from_secs(13);
 /// The library tells of a stream that ended for too many requests (429) by so many errors at once.
@@ -135,6 +137,11 @@ impl Inner {
             self.hub.connection_lost();
             if let Some(ended) = self.reason_to_end().await {
                 return ended;
+            }
+            if self.hub.phase() == Phase::Challenge && self.client.pn().is_some() {
+                // The keys of the pairing are stored, and the server's restart has overtaken the
+                // library's own word of it.
+                self.hub.until_paired(PAIRED_WITHIN).await;
             }
             if self.hub.phase() == Phase::Paired {
                 // The server restarts the connection after pairing; the login comes next.
@@ -274,11 +281,7 @@ impl Inner {
             .clamp(Duration::from_millis(50), Duration::from_secs(10));
         let mut tick = tokio::time::interval_at(begun + period, period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut health = Health {
-            begun,
-            login_lost: None,
-            replaced: false,
-        };
+        let mut health = Health::new(begun);
         loop {
             tokio::select! {
                 _ = &mut *run => return Watch::RunEnded,
@@ -293,6 +296,11 @@ impl Inner {
                 turn = None;
             }
             self.stay_offline().await;
+            if self.hub.terminal().is_some() && health.lingers(liveness.answer_within) {
+                // The library ends such a connection by itself, and at once; this is for when not.
+                self.hang_up().await;
+                return Watch::HungUp;
+            }
             if self.hub.challenge_over() {
                 self.hub.emit(EngineEvent::ChallengeExpired);
                 self.hub.terminate(Ended::ChallengeExpired);
@@ -455,7 +463,24 @@ impl Inner {
 struct Health {
     begun: Instant,
     login_lost: Option<Instant>,
+    terminal: Option<Instant>,
     replaced: bool,
+}
+
+impl Health {
+    fn new(begun: Instant) -> Self {
+        Self {
+            begun,
+            login_lost: None,
+            terminal: None,
+            replaced: false,
+        }
+    }
+
+    /// Whether the reason to end has been known for that long.
+    fn lingers(&mut self, patience: Duration) -> bool {
+        self.terminal.get_or_insert_with(Instant::now).elapsed() > patience
+    }
 }
 
 async fn until(deadline: Option<Instant>) {
