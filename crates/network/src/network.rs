@@ -5,13 +5,13 @@
 //! connection sees them in the order in which the world decided them. Carrying out never blocks: it
 //! only fills queues. The lock is never held across an await.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+mod delayed;
+mod options;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -23,79 +23,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waproto::whatsapp::ClientPayload;
 
-use crate::certificates::{CertificateError, Certificates};
+use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::connection::{End, Outbox};
 use crate::listener;
 use crate::node::Node;
 use crate::noise::{ChainFault, NoiseError, NoiseIdentity};
-use crate::phones::{Phones, PhonesOptions, Shell};
-use crate::world::{ConnId, Effect, Hello, Millis, NetworkEvent, World, WorldOptions};
+use crate::phones::{Phones, Shell};
+use crate::world::{ConnId, Effect, Hello, Millis, NetworkEvent, World};
+
+pub use options::{NetworkError, NetworkOptions};
+
+use delayed::DelayedStanzas;
 
 /// Events that a slow subscriber may lag behind.
 const EVENTS: usize = 4096;
 /// How long a stop waits for connections to say goodbye.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-
-/// Settings of a network; the defaults suit tests.
-#[derive(Clone, Debug)]
-pub struct NetworkOptions {
-    /// Port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Where the Noise keys and certificates are kept; `None` makes new ones that are forgotten.
-    pub folder: Option<PathBuf>,
-    /// The time at the start, in place of the machine's.
-    pub start_at: Option<Millis>,
-    /// The wait before the first frame to a client of dictionary 2, which would crash on a quicker
-    /// one.
-    pub dictionary2_delay: Duration,
-    /// Latency before the answer to a client's greeting. Clients in the same machine see a server
-    /// that is quicker than any real one; some of their races show only then.
-    pub connect_delay: Duration,
-    /// How long a socket may take from the first byte to the end of the Noise handshake.
-    pub handshake_limit: Duration,
-    /// Stanzas over so many bytes are sent compressed.
-    pub compress_above: Option<usize>,
-    /// Stanzas that may wait for a client that does not read; one more and it is cut off.
-    pub outgoing_max: usize,
-    /// Settings of the pure world.
-    pub world: WorldOptions,
-    /// Settings of the simulated phones.
-    pub phones: PhonesOptions,
-}
-
-impl Default for NetworkOptions {
-    fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            folder: None,
-            start_at: None,
-            dictionary2_delay: Duration::from_millis(250),
-            connect_delay: Duration::ZERO,
-            handshake_limit: Duration::from_secs(20),
-            compress_above: None,
-            outgoing_max: 20_000,
-            world: WorldOptions::default(),
-            phones: PhonesOptions::default(),
-        }
-    }
-}
-
-/// Why a network did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    #[error("cannot listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error("the folder for keys cannot be made")]
-    Folder(#[source] io::Error),
-    #[error("the Noise keys are not usable")]
-    Noise(#[from] NoiseError),
-    #[error("the certificates are not usable")]
-    Certificates(#[from] CertificateError),
-}
 
 /// Handshakes that were completed, by pattern.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,47 +73,11 @@ struct Core {
     world: World,
     outboxes: HashMap<ConnId, Arc<Outbox>>,
     next_conn: ConnId,
-    /// Stanzas that must not go out yet, the earliest on top.
-    delayed: BinaryHeap<Reverse<Delayed>>,
-    next_delayed: u64,
+    delayed: DelayedStanzas,
     /// Reused from call to call.
     effects: Vec<Effect>,
     /// What the timer waits for.
     armed: Option<Millis>,
-}
-
-struct Delayed {
-    at: Millis,
-    /// Keeps the order of stanzas that are due together.
-    number: u64,
-    conn: ConnId,
-    node: Node,
-}
-
-impl Delayed {
-    fn key(&self) -> (Millis, u64) {
-        (self.at, self.number)
-    }
-}
-
-impl PartialEq for Delayed {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Delayed {}
-
-impl PartialOrd for Delayed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Delayed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
 }
 
 struct Inner {
@@ -458,8 +366,7 @@ impl Core {
             world,
             outboxes: HashMap::new(),
             next_conn: 1,
-            delayed: BinaryHeap::new(),
-            next_delayed: 0,
+            delayed: DelayedStanzas::default(),
             effects: Vec::new(),
             armed: None,
         }
@@ -473,35 +380,15 @@ impl Core {
         }
     }
 
-    fn delay(&mut self, at: Millis, conn: ConnId, node: Node) {
-        let number = self.next_delayed;
-        self.next_delayed += 1;
-        self.delayed.push(Reverse(Delayed {
-            at,
-            number,
-            conn,
-            node,
-        }));
-    }
-
     fn release(&mut self, now: Millis) {
-        while self
-            .delayed
-            .peek()
-            .is_some_and(|Reverse(first)| first.at <= now)
-        {
-            if let Some(Reverse(due)) = self.delayed.pop() {
-                self.send(due.conn, due.node);
-            }
+        while let Some((conn, node)) = self.delayed.pop(now) {
+            self.send(conn, node);
         }
     }
 
     fn next_deadline(&self) -> Option<Millis> {
-        let delayed = self.delayed.peek().map(|Reverse(first)| first.at);
-        [self.world.next_deadline(), delayed]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadlines = [self.world.next_deadline(), self.delayed.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
@@ -549,7 +436,7 @@ impl Inner {
                 node,
                 not_before: Some(at),
             } if at > now => {
-                core.delay(at, conn, node);
+                core.delayed.push(at, conn, node);
             }
             Effect::Send {
                 conn,
