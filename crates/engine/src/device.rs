@@ -319,10 +319,22 @@ impl Device {
     pub async fn stop(&self) {
         let inner = self.inner();
         inner.stop.cancel();
-        if inner.started.load(Ordering::SeqCst) {
+        let parts = self
+            .0
+            .parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some((_, events)) = parts else {
             inner.done.cancelled().await;
-        } else {
-            inner.client.disconnect().await;
+            return;
+        };
+        // Never started: nobody forwards events, so the last one goes out from here.
+        inner.client.disconnect().await;
+        inner.done.cancel();
+        let why = inner.hub.terminal().unwrap_or(Ended::Stopped);
+        if events.send(EngineEvent::Ended(why)).await.is_err() {
+            tracing::debug!("nobody waited for the end of a device that was never started");
         }
     }
 

@@ -164,3 +164,31 @@ async fn a_lost_lease_stops_the_device() {
     assert!(harness.phone(B).texts().is_empty());
     harness.network.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_was_never_started_ends_too() {
+    let harness = Harness::start().await;
+    let lease = harness.session().await;
+    let mut companion = harness.open_stopped(&lease).await;
+    assert_eq!(companion.stop().await, Ended::Stopped);
+    let mut companion = harness.open_stopped(&lease).await;
+    let device = companion.device.clone();
+    let logout = async move { device.logout().await };
+    let (ended, told) = tokio::join!(companion.ended(), logout);
+    assert!(
+        !told && matches!(ended, Ended::LoggedOut { .. }),
+        "{ended:?}"
+    );
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_device_lets_go() {
+    let harness = Harness::start().await;
+    let (_, companion) = harness.linked(A).await;
+    drop(companion);
+    let done = tokio::time::timeout(crate::harness::BOUND, harness.engine.shutdown());
+    done.await.expect("its tasks ended");
+    harness.phone(A).expect_companions_online(0).await.unwrap();
+    harness.judge().await;
+}

@@ -1,0 +1,123 @@
+//! What is kept, counted and dropped on the way to the actor.
+
+use wacore::types::events::{Receipt, ServerAck};
+use wacore::types::message::MessageSource;
+use wagate_domain::SystemClock;
+
+use super::*;
+
+fn hub() -> Hub {
+    Hub::new(
+        Arc::new(SystemClock),
+        Acks::new(Duration::from_secs(20), 10),
+    )
+}
+
+fn receipt(id: &str, kind: ReceiptType, from_me: bool) -> Arc<Event> {
+    let peer: wacore_binary::Jid = "6281234567890@s.whatsapp.net".parse().unwrap();
+    let source = MessageSource {
+        chat: peer.clone(),
+        sender: peer,
+        is_from_me: from_me,
+        ..MessageSource::default()
+    };
+    let receipt = Receipt::builder()
+        .source(source)
+        .message_ids(vec![id.to_owned()])
+        .timestamp(wacore::time::now_utc())
+        .r#type(kind)
+        .offline(false);
+    Arc::new(Event::Receipt(receipt.build()))
+}
+
+fn server_ack(id: &str, class: &str, error: Option<&str>) -> Arc<Event> {
+    let ack = ServerAck::builder()
+        .id(id.to_owned())
+        .class(class.to_owned())
+        .maybe_error(error.map(str::to_owned));
+    Arc::new(Event::ServerAck(ack.build()))
+}
+
+fn drain(hub: &Hub) -> (Vec<EngineEvent>, usize) {
+    let (mut events, mut receipts) = (Vec::new(), 0);
+    while let Some(next) = hub.next() {
+        match next {
+            Next::Event(event) => events.push(event),
+            Next::Receipt(_) => receipts += 1,
+            Next::Unhooked(_) => {}
+        }
+    }
+    (events, receipts)
+}
+
+#[test]
+fn receipts_that_do_not_fit_are_counted_and_reported() {
+    let hub = hub();
+    for number in 0..RECEIPTS_MAX + 7 {
+        hub.handle_event(receipt(&number.to_string(), ReceiptType::Delivered, false));
+    }
+    let (events, receipts) = drain(&hub);
+    assert_eq!(receipts, RECEIPTS_MAX);
+    assert_eq!(events, [EngineEvent::Missed { receipts: 7 }]);
+    assert_eq!(hub.receipts_missed(), 7);
+}
+
+#[test]
+fn only_what_a_recipient_says_is_a_receipt() {
+    let hub = hub();
+    hub.handle_event(receipt("A", ReceiptType::Read, true));
+    hub.handle_event(receipt("A", ReceiptType::ReadSelf, false));
+    hub.handle_event(receipt("A", ReceiptType::Retry, false));
+    hub.handle_event(receipt("A", ReceiptType::Sent, false));
+    assert_eq!(drain(&hub).1, 0);
+    hub.handle_event(receipt("A", ReceiptType::Inactive, false));
+    hub.handle_event(receipt("A", ReceiptType::Played, false));
+    assert_eq!(drain(&hub).1, 2);
+}
+
+#[test]
+fn only_acknowledgements_of_messages_count() {
+    let hub = hub();
+    hub.handle_event(server_ack("A", "receipt", None));
+    assert!(drain(&hub).0.is_empty());
+    hub.handle_event(server_ack("A", "message", Some("479")));
+    hub.handle_event(server_ack("B", "message", Some("strange")));
+    let errors: Vec<_> = drain(&hub)
+        .0
+        .into_iter()
+        .map(|event| match event {
+            EngineEvent::ServerAck { error, .. } => error,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(errors, [Some(479), Some(500)]);
+}
+
+#[test]
+fn the_end_comes_last_and_once() {
+    let hub = hub();
+    let waiting = WaMessageId::generate();
+    let registered = hub.acks.register(&waiting).unwrap();
+    hub.written(registered);
+    hub.handle_event(receipt("A", ReceiptType::Delivered, false));
+    hub.handle_event(server_ack("B", "message", None));
+    hub.emit(EngineEvent::Silent);
+    hub.end(Ended::Stopped);
+    hub.emit(EngineEvent::Connecting);
+    hub.end(Ended::Replaced);
+    let (events, receipts) = drain(&hub);
+    assert_eq!(receipts, 1);
+    assert_eq!(events.len(), 4, "{events:?}");
+    assert!(events.contains(&EngineEvent::AckTimeout { wa_id: waiting }));
+    assert_eq!(events.last(), Some(&EngineEvent::Ended(Ended::Stopped)));
+}
+
+#[test]
+fn the_first_reason_to_end_is_the_cause() {
+    let hub = hub();
+    hub.terminate(Ended::Replaced);
+    hub.terminate(Ended::LoggedOut {
+        reason: "later".to_owned(),
+    });
+    assert_eq!(hub.terminal(), Some(Ended::Replaced));
+}
