@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wagate_domain::{FencingToken, SessionId, TenantId, Timestamp, WorkerId};
 
-use crate::db::{Lock, Row, Tx, Value, params};
+use crate::db::{Dialect, Lock, Row, Tx, Value, params};
 use crate::error::StoreError;
 
 /// The right to run a session until a time.
@@ -61,11 +61,23 @@ pub fn renew(
     ttl: Duration,
     now: Timestamp,
 ) -> Result<Vec<Lease>, StoreError> {
+    lock_all(tx, worker)?;
     tx.query(
         &format!("UPDATE leases SET expires_ms = $2 WHERE worker_id = $1 RETURNING {COLUMNS}"),
         params![worker, now.plus(ttl)],
         lease,
     )
+}
+
+/// Locks a worker's rows in one order, so that two transactions with several of them never wait for
+/// each other.
+fn lock_all(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<(), StoreError> {
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let sql = "SELECT session_id FROM leases WHERE worker_id = $1 ORDER BY session_id";
+    let sql = tx.locked(sql, Lock::Update);
+    tx.query(&sql, params![worker], |_| Ok(())).map(drop)
 }
 
 /// Gives a session back, so that another worker may take it at once.
@@ -85,6 +97,7 @@ pub fn release(tx: &mut Tx<'_>, lease: &Lease) -> Result<(), StoreError> {
 /// Gives back everything that an earlier life of this worker held. Called at its start, before
 /// [`acquire_some`], so that a restart need not wait for the leases' end.
 pub fn release_all(tx: &mut Tx<'_>, worker: &WorkerId) -> Result<u64, StoreError> {
+    lock_all(tx, worker)?;
     tx.execute(
         "UPDATE leases SET worker_id = NULL, expires_ms = 0 WHERE worker_id = $1",
         params![worker],

@@ -17,7 +17,7 @@ pub use accept::{Accepted, NewOutbound, accept};
 pub use apply::{Applied, Update, apply, apply_many, cancel};
 pub use inbound::{Inserted, NewInbound, insert_inbound};
 
-pub(crate) use moves::{Counts, Owner, TRACKED, Tracked, tracked, write_moves};
+pub(crate) use moves::{Counts, Owner, TRACKED, Tracked, flush_counts, tracked, write_moves};
 
 use crate::db::{Row, Tx, Value, params};
 use crate::error::StoreError;

@@ -12,6 +12,9 @@ use wagate_domain::{Event, EventSeq, SessionId, TenantId, Timestamp};
 use crate::db::{Row, Tx, Value, params};
 use crate::error::StoreError;
 
+/// Event types that a filter may name; there are fewer.
+const TYPES_MAX: usize = 64;
+
 /// An event as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
@@ -100,6 +103,11 @@ pub fn after(
     filter: &EventFilter,
     limit: u32,
 ) -> Result<Vec<StoredEvent>, StoreError> {
+    if filter.types.len() > TYPES_MAX {
+        return Err(StoreError::Limit {
+            what: "event types of a filter",
+        });
+    }
     let mut sql = String::from(
         "SELECT seq, session_id, event, at_ms FROM outbox WHERE tenant_id = $1 AND seq > $2",
     );

@@ -173,7 +173,7 @@ pub fn fail(
     }
     let mut counts = step(tx, &owner, &[seq], MessageInput::Failed, Some(failure), now)?;
     counts.queued -= finish(tx, &lease.session, &[seq])?;
-    counts.write(tx, &lease.session)?;
+    counts.write(tx, &lease.session);
     Ok(true)
 }
 

@@ -4,6 +4,7 @@
 //! SQLite too: PostgreSQL would turn the commit into a silent rollback. Only this crate runs statements.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use wagate_domain::{FencingToken, SessionId, SessionName};
@@ -15,6 +16,7 @@ use super::sqlite::SqliteConn;
 use super::value::{Row, Value, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
+use crate::messages::{self, Counts};
 use crate::outbox::{self, Pending};
 use crate::seal::Sealer;
 
@@ -29,6 +31,8 @@ pub struct Tx<'c> {
     fenced: Vec<(SessionId, FencingToken, SessionName)>,
     /// Events to write when the closure ends, so that the sequence's lock is held for the shortest time.
     pub(crate) events: Vec<Pending>,
+    /// What to add to sessions' counters, written at the end as well.
+    pub(crate) counts: BTreeMap<SessionId, Counts>,
     doomed: bool,
 }
 
@@ -52,6 +56,7 @@ impl<'c> Tx<'c> {
             sealer,
             fenced: Vec::new(),
             events: Vec::new(),
+            counts: BTreeMap::new(),
             doomed: false,
         }
     }
@@ -216,7 +221,7 @@ impl<'c> Tx<'c> {
         Ok(name)
     }
 
-    /// Ends the closure's part: writes the pending events, and refuses to commit after a failed
+    /// Ends the closure's part: writes the counters and events that wait for it, and refuses to commit after a failed
     /// statement.
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
         if self.doomed {
@@ -224,6 +229,7 @@ impl<'c> Tx<'c> {
                 "a statement failed and its error was dropped".into(),
             ));
         }
+        messages::flush_counts(self)?;
         outbox::flush(self)
     }
 

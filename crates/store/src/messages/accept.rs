@@ -1,13 +1,12 @@
 //! Accepting a message to send: message, history, queue row, event and idempotency key in one
 //! transaction (MP-1, EV-1).
 
-use wagate_domain::limits::QUEUE_PER_SESSION_MAX;
 use wagate_domain::message::{Content, Direction, MessageState};
 use wagate_domain::{
     Event, Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId,
 };
 
-use super::{Message, Priority, find, to_json};
+use super::{Counts, Message, Priority, find, to_json};
 use crate::db::{Tx, params};
 use crate::error::StoreError;
 use crate::idempotency::{self, IdempotencyKey};
@@ -78,16 +77,12 @@ pub fn accept(
         updated_at: now,
     };
     queue::enqueue(tx, &message, seq, new.not_before, now)?;
-    // The counter last: its lock is the one that all who accept for this session meet at.
-    let room = tx.execute(
-        "UPDATE session_counters SET queued = queued + 1 WHERE session_id = $1 AND queued < $2",
-        params![&message.session, QUEUE_PER_SESSION_MAX],
-    )?;
-    if room == 0 {
-        return Err(StoreError::Limit {
-            what: "queued messages of the session",
-        });
+    // Refused at the end of the closure when the queue is full.
+    Counts {
+        queued: 1,
+        ..Counts::default()
     }
+    .write(tx, &message.session);
     let event = Event::MessageQueued {
         session: message.session_name.clone(),
         message: message.id.clone(),

@@ -56,7 +56,11 @@ pub fn apply_many(
         let proof = proves_sent.then_some(MessageInput::ServerAck);
         let mut step = Step::Ignored;
         for input in proof.into_iter().chain([update.input]) {
-            step = message.state.apply(input);
+            step = match input {
+                // These belong to the queue, whose row moves with them.
+                MessageInput::Claimed | MessageInput::Requeued => Step::Refused,
+                input => message.state.apply(input),
+            };
             if let Step::Moved(to) = step {
                 let failure = failure_of(to, update.failure.as_ref());
                 moves.push(message.advance(to, update.at, failure, &mut counts));
@@ -81,7 +85,7 @@ pub fn apply_many(
         .map(|message| message.seq)
         .collect();
     counts.queued -= queue::finish(tx, &lease.session, &finished)?;
-    counts.write(tx, &lease.session)?;
+    counts.write(tx, &lease.session);
     Ok(answers)
 }
 
@@ -103,16 +107,21 @@ pub fn cancel(
     id: &MessageId,
     now: Timestamp,
 ) -> Result<Message, StoreError> {
-    let sql = format!(
-        "SELECT {TRACKED} FROM messages WHERE id = $1 AND tenant_id = $2 AND direction = 'outbound'"
+    let (before, seq) = find(tx, tenant, id)?;
+    // The lease first, as the session's worker does: two who lock in different orders would wait for
+    // each other.
+    let held = tx.locked(
+        "SELECT token FROM leases WHERE session_id = $1",
+        Lock::Update,
     );
+    tx.query_opt(&held, params![&before.session], |row| row.int(0))?;
+    let sql = format!("SELECT {TRACKED} FROM messages WHERE seq = $1 AND direction = 'outbound'");
     let sql = tx.locked(&sql, Lock::Update);
     let mut message: Tracked = tx
-        .query_opt(&sql, params![id, tenant], tracked)?
+        .query_opt(&sql, params![seq], tracked)?
         .ok_or(StoreError::NotFound { what: "message" })?;
-    let (before, _) = find(tx, tenant, id)?;
     match message.state.apply(MessageInput::Canceled) {
-        Step::Ignored => return Ok(before),
+        Step::Ignored => {}
         Step::Refused => {
             let what = format!("the message is {} already", message.state);
             return Err(StoreError::Conflict { what });
@@ -128,7 +137,7 @@ pub fn cancel(
             };
             write_moves(tx, &owner, &[&message], vec![step], now)?;
             counts.queued -= queue::finish(tx, &before.session, &[message.seq])?;
-            counts.write(tx, &before.session)?;
+            counts.write(tx, &before.session);
         }
     }
     Ok(find(tx, tenant, id)?.0)

@@ -76,7 +76,7 @@ pub fn insert_inbound(
         outbox::append(tx, &lease.tenant, Some(&lease.session), &event, now)?;
         answers.push(Inserted::New(id));
     }
-    counts.write(tx, &lease.session)?;
+    counts.write(tx, &lease.session);
     Ok(answers)
 }
 

@@ -1,6 +1,7 @@
 //! Writing moves of state: the message, its history, the session's counters and the events, for many
 //! messages in a few statements.
 
+use wagate_domain::limits::QUEUE_PER_SESSION_MAX;
 use wagate_domain::message::{Failure, MessageState};
 use wagate_domain::{
     Event, Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId,
@@ -206,27 +207,50 @@ pub(crate) fn write_moves(
 }
 
 impl Counts {
-    /// Adds to the session's counters. Last in a transaction: whoever accepts for the session meets at
-    /// this row, and must not wait behind one who waits for others.
-    pub(crate) fn write(self, tx: &mut Tx<'_>, session: &SessionId) -> Result<(), StoreError> {
+    /// Adds to the session's counters when the closure ends: whoever accepts for the session meets at
+    /// that row, and must not wait behind a transaction that waits for others.
+    pub(crate) fn write(self, tx: &mut Tx<'_>, session: &SessionId) {
         if self == Self::default() {
-            return Ok(());
+            return;
         }
-        tx.execute(
+        let counts = tx.counts.entry(session.clone()).or_default();
+        counts.queued += self.queued;
+        counts.sent += self.sent;
+        counts.delivered += self.delivered;
+        counts.read += self.read;
+        counts.failed += self.failed;
+        counts.received += self.received;
+        counts.turns += self.turns;
+    }
+}
+
+/// Writes what [`Counts::write`] collected, session by session in one order.
+///
+/// [`StoreError::Limit`] when more was accepted than a queue may hold (BD-1).
+pub(crate) fn flush_counts(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    for (session, counts) in std::mem::take(&mut tx.counts) {
+        let room = tx.execute(
             "UPDATE session_counters SET queued = queued + $2, sent = sent + $3, \
              delivered = delivered + $4, seen = seen + $5, failed = failed + $6, \
-             received = received + $7, turns = turns + $8 WHERE session_id = $1",
+             received = received + $7, turns = turns + $8 \
+             WHERE session_id = $1 AND (queued + $2 <= $9 OR $2 <= 0)",
             params![
-                session,
-                self.queued,
-                self.sent,
-                self.delivered,
-                self.read,
-                self.failed,
-                self.received,
-                self.turns
+                &session,
+                counts.queued,
+                counts.sent,
+                counts.delivered,
+                counts.read,
+                counts.failed,
+                counts.received,
+                counts.turns,
+                QUEUE_PER_SESSION_MAX
             ],
         )?;
-        Ok(())
+        if room == 0 && counts.queued > 0 {
+            return Err(StoreError::Limit {
+                what: "queued messages of the session",
+            });
+        }
     }
+    Ok(())
 }

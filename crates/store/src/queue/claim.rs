@@ -35,10 +35,14 @@ pub fn claim(
     }
     let sql = "SELECT turns FROM session_counters WHERE session_id = $1";
     let turns = tx.query_one(sql, params![&lease.session], |row| row.int(0))?;
+    let turns = turns
+        + tx.counts
+            .get(&lease.session)
+            .map_or(0, |counts| counts.turns);
     let picked = pick(&ready, turns, usize::try_from(max).unwrap_or(usize::MAX));
     let attempts = take(tx, lease, &picked)?;
     let (claimed, counts) = start(tx, &owner, &picked, &attempts, now)?;
-    counts.write(tx, &lease.session)?;
+    counts.write(tx, &lease.session);
     Ok(claimed)
 }
 

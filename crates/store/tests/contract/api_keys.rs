@@ -90,7 +90,7 @@ async fn a_secret_is_not_stored(f: Fixture) {
     let (_, secret) = f
         .write(move |tx| api_keys::create(tx, &tenant, &new, NOW))
         .await;
-    let random = secret.rsplit_once('_').map_or("", |(_, random)| random);
+    let random = secret.splitn(3, '_').nth(2).unwrap();
     let check = format!(
         "CREATE TABLE leak (n BIGINT CHECK (n = 0)); INSERT INTO leak \
          SELECT COUNT(*) FROM api_keys WHERE prefix LIKE '%{random}%' OR name LIKE '%{random}%'"

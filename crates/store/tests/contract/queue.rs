@@ -21,6 +21,8 @@ contract!(
     a_new_holder_makes_stale_claims_due_with_the_same_id,
     a_withdrawn_message_is_not_sent_and_the_next_one_goes,
     what_is_due_is_found_by_the_tick,
+    one_transaction_may_finish_retry_fail_and_claim,
+    the_queue_moves_by_its_own_functions_only,
 );
 
 async fn ack(f: &Fixture, lease: &Lease, claimed: &Claimed) {
@@ -395,4 +397,77 @@ async fn what_is_due_is_found_by_the_tick(f: Fixture) {
     let worker = WorkerId::parse("w1").unwrap();
     f.write(move |tx| leases::release_all(tx, &worker)).await;
     assert!(due(after(9)).await.is_empty());
+}
+
+async fn one_transaction_may_finish_retry_fail_and_claim(f: Fixture) {
+    let (session, lease) = f.running().await;
+    for to in ["1", "2", "3"] {
+        for text in ["first", "second"] {
+            f.send(&session, to, &format!("{to} {text}")).await;
+        }
+    }
+    let mut claimed = f.claim(&lease, 3, NOW).await;
+    let (failed, retried, sent) = (
+        claimed.pop().unwrap(),
+        claimed.pop().unwrap(),
+        claimed.pop().unwrap(),
+    );
+    let held = lease.clone();
+    let next = f
+        .write(move |tx| {
+            let update = Update {
+                wa_id: sent.wa_id,
+                input: MessageInput::ServerAck,
+                at: NOW,
+                failure: None,
+            };
+            messages::apply(tx, &held, update, NOW)?;
+            queue::retry(
+                tx,
+                &held,
+                retried,
+                Retry {
+                    due: after(5),
+                    counts: true,
+                },
+                NOW,
+            )?;
+            queue::fail(tx, &held, failed, &failure(), NOW)?;
+            queue::claim(tx, &held, 9, NOW)
+        })
+        .await;
+    assert_eq!(texts(&next), ["1 second", "3 second"]);
+    let held = lease.clone();
+    let counters = f
+        .read(move |tx| sessions::counters(tx, &held.tenant, &held.session))
+        .await;
+    assert_eq!((counters.queued, counters.sent, counters.failed), (4, 1, 1));
+    assert_eq!(
+        stats(&f, &lease).await,
+        QueueStats {
+            waiting: 1,
+            active: 2,
+            delayed: 1
+        }
+    );
+}
+
+async fn the_queue_moves_by_its_own_functions_only(f: Fixture) {
+    let (session, lease) = f.running().await;
+    let sent = f.send(&session, "1", "x").await;
+    for input in [MessageInput::Claimed, MessageInput::Requeued] {
+        let (held, wa_id) = (lease.clone(), sent.wa_id.clone());
+        let update = Update {
+            wa_id,
+            input,
+            at: NOW,
+            failure: None,
+        };
+        let applied = f
+            .write(move |tx| messages::apply(tx, &held, update, NOW))
+            .await
+            .unwrap();
+        assert_eq!(applied.step, wagate_domain::message::Step::Refused);
+    }
+    assert_eq!(texts(&f.claim(&lease, 1, NOW).await), ["x"]);
 }
