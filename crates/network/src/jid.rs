@@ -63,34 +63,60 @@ const SERVERS: [(Server, &str); 12] = [
 impl Server {
     /// The server with this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        SERVERS.iter().find(|(_, text)| *text == name).map(|(server, _)| *server)
+        SERVERS
+            .iter()
+            .find(|(_, text)| *text == name)
+            .map(|(server, _)| *server)
     }
 
     pub fn as_str(self) -> &'static str {
-        SERVERS.iter().find(|(server, _)| *server == self).map_or("", |(_, text)| text)
+        SERVERS
+            .iter()
+            .find(|(server, _)| *server == self)
+            .map_or("", |(_, text)| text)
     }
 }
 
 impl Jid {
     /// The server's own address, `s.whatsapp.net`.
-    pub const SERVER: Self = Self { user: Cow::Borrowed(""), server: Server::Pn, device: 0 };
+    pub const SERVER: Self = Self {
+        user: Cow::Borrowed(""),
+        server: Server::Pn,
+        device: 0,
+    };
 
     pub fn pn(user: impl Into<Str>, device: u16) -> Self {
-        Self { user: user.into(), server: Server::Pn, device }
+        Self {
+            user: user.into(),
+            server: Server::Pn,
+            device,
+        }
     }
 
     pub fn lid(user: impl Into<Str>, device: u16) -> Self {
-        Self { user: user.into(), server: Server::Lid, device }
+        Self {
+            user: user.into(),
+            server: Server::Lid,
+            device,
+        }
     }
 
     pub fn group(user: impl Into<Str>) -> Self {
-        Self { user: user.into(), server: Server::Group, device: 0 }
+        Self {
+            user: user.into(),
+            server: Server::Group,
+            device: 0,
+        }
     }
 
     /// The same user with another device.
     #[must_use]
     pub fn with_device(&self, device: u16) -> Self {
-        Self { user: self.user.clone(), server: self.server, device }
+        Self {
+            user: self.user.clone(),
+            server: self.server,
+            device,
+        }
     }
 
     /// The address without its device.
@@ -109,8 +135,7 @@ impl Jid {
 
     /// A person's address, by number or by LID.
     pub fn is_user(&self) -> bool {
-        !self.user.is_empty()
-            && matches!(self.server, Server::Pn | Server::Lid | Server::Legacy)
+        !self.user.is_empty() && matches!(self.server, Server::Pn | Server::Lid | Server::Legacy)
     }
 }
 
@@ -135,12 +160,19 @@ impl FromStr for Jid {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || JidError(text.to_owned());
         let (user, server) = text.rsplit_once('@').unwrap_or(("", text));
-        let (server, _) = SERVERS.iter().find(|(_, name)| *name == server).ok_or_else(bad)?;
+        let (server, _) = SERVERS
+            .iter()
+            .find(|(_, name)| *name == server)
+            .ok_or_else(bad)?;
         let (user, device) = match user.split_once(':') {
             Some((user, device)) => (user, device.parse().map_err(|_| bad())?),
             None => (user, 0),
         };
-        Ok(Self { user: Cow::Owned(user.to_owned()), server: *server, device })
+        Ok(Self {
+            user: Cow::Owned(user.to_owned()),
+            server: *server,
+            device,
+        })
     }
 }
 
@@ -150,7 +182,13 @@ mod tests {
 
     #[test]
     fn prints_what_it_parsed() {
-        for text in ["s.whatsapp.net", "6281@s.whatsapp.net", "6281:3@lid", "12-34@g.us", "status@broadcast"] {
+        for text in [
+            "s.whatsapp.net",
+            "6281@s.whatsapp.net",
+            "6281:3@lid",
+            "12-34@g.us",
+            "status@broadcast",
+        ] {
             assert_eq!(text.parse::<Jid>().unwrap().to_string(), text);
         }
     }

@@ -40,7 +40,11 @@ pub enum Content {
 
 impl Node {
     pub fn new(tag: impl Into<Str>) -> Self {
-        Self { tag: tag.into(), attrs: Vec::new(), content: Content::None }
+        Self {
+            tag: tag.into(),
+            attrs: Vec::new(),
+            content: Content::None,
+        }
     }
 
     /// Adds an attribute.
