@@ -30,6 +30,7 @@ use crate::listener;
 use crate::node::Node;
 use crate::noise::{ChainFault, NoiseError, NoiseIdentity};
 use crate::phones::{Phones, Shell};
+use crate::transcript::Transcript;
 use crate::world::{ConnId, Effect, Hello, Millis, NetworkEvent, World};
 
 pub use options::{NetworkError, NetworkOptions};
@@ -140,6 +141,7 @@ impl Network {
             done: Handshakes::default(),
         };
         let mut world = World::new(options.world.clone());
+        world.transcript = Transcript::new(options.transcript);
         world.set_media_host(format!("localhost:{}", address.port()));
         let network = Self(Arc::new(Inner {
             address,

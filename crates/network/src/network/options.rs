@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::certificates::CertificateError;
 use crate::noise::NoiseError;
 use crate::phones::PhonesOptions;
+use crate::transcript::TranscriptOptions;
 use crate::world::{Millis, WorldOptions};
 
 /// Settings of a network; the defaults suit tests.
@@ -35,6 +36,8 @@ pub struct NetworkOptions {
     pub world: WorldOptions,
     /// Settings of the simulated phones.
     pub phones: PhonesOptions,
+    /// How much is remembered of what crossed, for the checkers and for readers.
+    pub transcript: TranscriptOptions,
 }
 
 impl Default for NetworkOptions {
@@ -50,6 +53,7 @@ impl Default for NetworkOptions {
             outgoing_max: 20_000,
             world: WorldOptions::default(),
             phones: PhonesOptions::default(),
+            transcript: TranscriptOptions::default(),
         }
     }
 }
