@@ -206,10 +206,13 @@ impl Transcript {
 
     /// Records a stanza that was really handled or sent.
     pub fn record(&mut self, now: Millis, direction: Direction, who: &Party, node: &Node) {
-        if !self.options.everything && !matches!(node.tag.as_ref(), "message" | "receipt" | "ack") {
+        let entry = if self.options.everything {
+            StanzaEntry::of(direction, who, node, self.options.xml)
+        } else if matters(direction, node) {
+            StanzaEntry::lean(direction, who, node)
+        } else {
             return;
-        }
-        let entry = StanzaEntry::of(direction, who, node, self.options.xml);
+        };
         self.note(now, Note::Stanza(Box::new(entry)));
     }
 
@@ -312,6 +315,17 @@ impl Transcript {
             self.write_error = Some(error.to_string());
             self.writer = None;
         }
+    }
+}
+
+/// Whether the checkers look at it.
+fn matters(direction: Direction, node: &Node) -> bool {
+    match node.tag.as_ref() {
+        "message" | "receipt" => true,
+        "ack" => {
+            direction == Direction::ToDevice && node.get("class").is_some_and(|c| c == "message")
+        }
+        _ => false,
     }
 }
 

@@ -80,10 +80,19 @@ fn long_stanzas_are_cut() {
 #[test]
 fn the_lean_form_keeps_what_the_checkers_need() {
     let mut transcript = Transcript::new(TranscriptOptions::lean(10));
-    for tag in ["iq", "message", "presence", "receipt", "ack"] {
-        transcript.record(0, Direction::FromDevice, &who(), &Node::new(tag));
+    let ack = Node::new("ack").attr("class", "message");
+    for direction in [Direction::FromDevice, Direction::ToDevice] {
+        for tag in ["iq", "message", "presence", "receipt"] {
+            transcript.record(0, direction, &who(), &Node::new(tag).attr("to", "x"));
+        }
+        transcript.record(0, direction, &who(), &ack);
     }
-    assert_eq!(transcript.entries(0).count(), 3);
+    // Both messages, both receipts, and the server's acknowledgement.
+    assert_eq!(transcript.entries(0).count(), 5);
+    assert!(transcript.entries(0).all(|entry| match &entry.note {
+        Note::Stanza(stanza) => stanza.to.is_none() && stanza.xml.is_none(),
+        _ => false,
+    }));
 }
 
 #[test]
