@@ -5,7 +5,8 @@ use wagate_domain::session::LinkReason;
 use wagate_domain::{Backoff, LinkChallenge, LinkMethod, LinkState, Timestamp, WaMessageId};
 use wagate_engine::{Ended, Identity};
 
-use super::{Answer, Core, Device, Effect, Goal, Phase};
+use super::flights::{Answer, Phase};
+use super::{Core, Device, Effect, Goal};
 
 /// An attempt to link.
 #[derive(Debug)]

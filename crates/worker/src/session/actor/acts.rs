@@ -1,0 +1,151 @@
+//! What a session's device does when the core says so, and the end of a deleted session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use wagate_domain::{PhoneNumber, WaMessageId};
+use wagate_engine::{Device, InboundSink};
+use wagate_store::bus::BusMessage;
+use wagate_store::{StoreError, sessions};
+
+use super::{Actor, EVENTS_MAX, Job, Outcome, Turn, fault};
+use crate::session::inbound::Sink;
+use crate::session::outbound::{self, Outgoing};
+use crate::session::step::{Effect, Input};
+
+/// Nothing that a device does to end takes longer, or it is left behind. Logging out may have to connect
+/// first.
+const END_WITHIN: Duration = Duration::from_secs(40);
+/// Rows of a deleted session that one transaction removes.
+const DELETE_ROWS: u32 = 500;
+
+impl Actor {
+    /// Lets the device act. What takes long runs beside the actor.
+    pub(super) async fn act(&mut self, act: Effect) {
+        match act {
+            Effect::Open => self.open().await,
+            Effect::Start => {
+                if let Some(device) = &self.device {
+                    device.start();
+                }
+            }
+            Effect::ReconnectNow => {
+                if let Some(device) = &self.device {
+                    device.reconnect_now();
+                }
+            }
+            Effect::RequestCode(phone) => self.request_code(phone),
+            Effect::Send { wa_id, flight } => self.send(wa_id, flight),
+            how @ (Effect::Stop | Effect::Logout) => {
+                let Some(device) = self.device.clone() else {
+                    return;
+                };
+                self.jobs.spawn(async move {
+                    let ending = async {
+                        if how == Effect::Logout {
+                            device.logout().await;
+                        } else {
+                            device.stop().await;
+                        }
+                    };
+                    if timeout(END_WITHIN, ending).await.is_err() {
+                        tracing::warn!("a device did not end in time");
+                    }
+                    Job::DeviceDone
+                });
+            }
+            // Rows are `sort`'s, and `End` is only the core's word that it is over.
+            _ => {}
+        }
+    }
+
+    /// Opens a device; one that ended before is let go first, so that only one lives (SL-1).
+    async fn open(&mut self) {
+        if let Some(spent) = self.device.take() {
+            self.end(spent).await;
+        }
+        let sink: Arc<dyn InboundSink> = Arc::new(Sink {
+            shared: Arc::clone(&self.shared),
+            lease: self.lease.clone(),
+            lost: self.mailbox.lost.clone(),
+        });
+        let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
+        self.jobs.spawn(async move {
+            let (sender, events) = mpsc::channel(EVENTS_MAX);
+            let device = shared.engine.open(&lease, sink, sender).await;
+            Job::Opened(device.map(|device| (device, events)))
+        });
+    }
+
+    fn request_code(&mut self, phone: PhoneNumber) {
+        let Some(device) = self.device.clone() else {
+            return;
+        };
+        self.jobs.spawn(async move {
+            match device.request_code(&phone).await {
+                // The code itself comes as an event.
+                Ok(_) => Job::Input(Input::Tick),
+                Err(error) => Job::Input(Input::CodeFailed {
+                    reason: error.to_string(),
+                }),
+            }
+        });
+    }
+
+    fn send(&mut self, wa_id: WaMessageId, flight: u64) {
+        let (Some(device), Some(claimed)) = (&self.device, self.claims.get(&wa_id)) else {
+            debug_assert!(false, "a send without a device or a claim");
+            return;
+        };
+        let outgoing = Outgoing {
+            wa_id,
+            flight,
+            chat: claimed.chat.clone(),
+            content: claimed.content.clone(),
+        };
+        let device = device.clone();
+        self.jobs
+            .spawn(async move { Job::Input(outbound::send(device, outgoing).await) });
+    }
+
+    /// Removes the session's rows, a bounded number at a time.
+    pub(super) async fn delete(&mut self) -> Turn {
+        if let Some(device) = self.device.take() {
+            self.end(device).await;
+        }
+        loop {
+            let lease = self.lease.clone();
+            let deleted = self
+                .shared
+                .db
+                .write(move |tx| sessions::delete_rows(tx, &lease, DELETE_ROWS))
+                .await;
+            match deleted {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(StoreError::LeaseLost) => return Err(Outcome::LeaseLost),
+                Err(StoreError::NotFound { .. }) => break,
+                Err(error) => {
+                    return Err(fault(&self.lease, &error, "a session could not be deleted"));
+                }
+            }
+        }
+        self.shared.bus.publish(BusMessage::SessionChanged {
+            session: self.lease.session.clone(),
+        });
+        self.shared.bus.publish(BusMessage::EventsAppended {
+            tenant: self.lease.tenant.clone(),
+        });
+        Err(Outcome::Deleted)
+    }
+
+    /// Ends a device of which nothing more is wanted; nobody listens to it from here on.
+    pub(super) async fn end(&mut self, device: Device) {
+        self.events = None;
+        if timeout(END_WITHIN, device.stop()).await.is_err() {
+            tracing::warn!(session.id = %self.lease.session, "a device did not stop in time");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Goal: messages go out once each and in order, whatever is lost or refused on the way. Method: faults in
+//! the network, wake-ups withheld.
+
+use std::time::Duration;
+
+use wagate_domain::MessageState;
+use wagate_network::faults::{Action, FaultRule, Match};
+use wagate_worker::WorkerOptions;
+
+use crate::harness::{FRIEND, Harness, OWNER, options};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_wake_up_was_lost_is_sent() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let worker = harness.worker(options("deaf")).await;
+    let session = harness.linked("unheard", &owner).await;
+    let message = harness.accept(&session, FRIEND, "nobody rang").await;
+    harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    assert_eq!(friend.texts(), ["nobody rang"]);
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_retried_is_not_overtaken_in_its_chat() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let worker = harness.worker(options("patient")).await;
+    let session = harness.linked("ordered", &owner).await;
+    let matches = Match::from_device("message").account(OWNER);
+    let rule = FaultRule::new(matches, Action::Nack { code: 503 }).once();
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(harness.send(&session, FRIEND, &format!("text {n}")).await);
+    }
+    for id in &ids {
+        harness.until_message(id, MessageState::Delivered).await;
+    }
+    assert_eq!(harness.message(&ids[0]).await.attempts, 2);
+    assert_eq!(
+        friend.texts(),
+        ["text 0", "text 1", "text 2", "text 3", "text 4"]
+    );
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_what_is_on_its_way_arrive() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let worker = harness.worker(options("leaving")).await;
+    let session = harness.linked("drained", &owner).await;
+    let matches = Match::from_device("message").account(OWNER);
+    let late = Action::LateAck { ms: 800 };
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(FaultRule::new(matches, late)))
+        .unwrap();
+    let message = harness.send(&session, FRIEND, "on its way").await;
+    friend.expect_text("on its way").await.unwrap();
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    assert!(harness.message(&message).await.state.is_sent());
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_acknowledged_before_the_stop_goes_out_again_once_with_its_id() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let hasty = WorkerOptions {
+        drain_within: Duration::from_millis(100),
+        ..options("leaving")
+    };
+    let worker = harness.worker(hasty).await;
+    let session = harness.linked("doubtful", &owner).await;
+    owner.lose_acks(1);
+    let message = harness.send(&session, FRIEND, "in doubt").await;
+    friend.expect_text("in doubt").await.unwrap();
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    let again = harness.worker(options("leaving")).await;
+    harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    assert_eq!(friend.texts(), ["in doubt"]);
+    assert!(again.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
