@@ -10,6 +10,8 @@ mod trouble;
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::check::Violation;
 use crate::counters::Counters;
 use crate::faults::FaultError;
@@ -27,6 +29,8 @@ use crate::world::{
 
 /// How long a handle waits for anything before it gives up, unless told otherwise.
 const BOUND: Duration = Duration::from_secs(30);
+/// How long it waits for phones to finish what they do.
+const SETTLE_BOUND: Duration = Duration::from_secs(2);
 
 /// Why a phone did not do, or did not see, what was wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -212,7 +216,7 @@ impl PhoneHandle {
     pub async fn unlink(&self, device: DeviceId) -> Result<(), HandleError> {
         self.world(|world, now, out| world.unlink(now, self.account, device, out))?;
         // The phone signs its new list in its own time.
-        self.network.phones().idle().await;
+        self.settle().await;
         Ok(())
     }
 
@@ -239,7 +243,7 @@ impl PhoneHandle {
     pub async fn send_message(&self, to: &str, what: Outgoing) -> Result<String, HandleError> {
         let to = address(to)?;
         let id = self.with(|phone, now, port| phone.send(now, &to, &what, port))??;
-        self.network.phones().admit().await;
+        self.keep_pace().await;
         Ok(id)
     }
 
@@ -250,7 +254,7 @@ impl PhoneHandle {
     pub async fn read(&self, chat: &str) -> Result<usize, HandleError> {
         let chat = address(chat)?;
         let count = self.with(|phone, _, port| phone.read(&chat, &[], port))?;
-        self.network.phones().admit().await;
+        self.keep_pace().await;
         Ok(count)
     }
 
@@ -260,7 +264,7 @@ impl PhoneHandle {
     /// When the phone does not show it.
     pub async fn play(&self, id: &str) -> Result<(), HandleError> {
         self.with(|phone, _, port| phone.play(id, port))??;
-        self.network.phones().admit().await;
+        self.keep_pace().await;
         Ok(())
     }
 
@@ -444,6 +448,26 @@ impl PhoneHandle {
     }
 
     // -- helpers -----------------------------------------------------------------------------------
+
+    /// Waits while the phones are too far behind, so that a test in a loop does not flood them.
+    async fn keep_pace(&self) {
+        if timeout(self.bound, self.network.phones().admit())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the phones do not catch up");
+        }
+    }
+
+    /// Waits until the phones have done what lay before them; not for long where there is always more.
+    async fn settle(&self) {
+        if timeout(SETTLE_BOUND, self.network.phones().idle())
+            .await
+            .is_err()
+        {
+            tracing::debug!("the phones are busy");
+        }
+    }
 
     fn set_online(&self, online: bool) -> Result<(), HandleError> {
         let account = self.account;

@@ -43,7 +43,7 @@ impl PhoneHandle {
             close: true,
         });
         // What the phones were about to do happens before the trouble is visible to the test.
-        self.network.phones().idle().await;
+        self.settle().await;
         Ok(())
     }
 
@@ -72,7 +72,7 @@ impl PhoneHandle {
         rule.name = Some(REFUSAL.to_owned());
         self.fault(rule)?;
         // What the phones were about to do happens before the trouble is visible to the test.
-        self.network.phones().idle().await;
+        self.settle().await;
         Ok(())
     }
 
