@@ -10,12 +10,16 @@ use tokio::time::{Instant, timeout};
 use wagate::client::Client;
 use wagate_e2e::process::{GatewayProcess, Program};
 use wagate_network::network::{Network, NetworkOptions};
+use wagate_network::transcript::TranscriptOptions;
 use wagate_network::world::AccountSpec;
 
 use crate::process::{self, Usage};
 
 /// Opens the gateway's metrics to this program.
 const METRICS_TOKEN: &str = "the-benchmarks-own-metrics-token";
+
+/// Entries of the transcript in a run: about ten a message.
+const TRANSCRIPT_ENTRIES: usize = 4_000_000;
 
 /// A network, a gateway attached to it, and the folder of its database.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ impl Rig {
         let folder = tempfile::Builder::new().prefix("wagate-bench-").tempdir()?;
         let mut options = NetworkOptions::default();
         options.phones.decrypt = false;
+        // All of a run, so that the checkers judge all of it.
+        options.transcript = TranscriptOptions::lean(TRANSCRIPT_ENTRIES);
         let network = Network::start(options).await?;
         let gateway = spawn(&network, folder.path(), None).await?;
         let client = gateway.client().clone();
