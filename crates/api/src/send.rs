@@ -38,11 +38,11 @@ pub(crate) struct SendIn {
     kind: Option<String>,
     /// The text.
     #[serde(default)]
-    #[schema(example = "Hello World!", max_length = 65536)]
+    #[schema(example = "Hello World!", min_length = 1, max_length = 65536)]
     message: Option<String>,
     /// The text, under its other name.
     #[serde(default)]
-    #[schema(max_length = 65536)]
+    #[schema(min_length = 1, max_length = 65536)]
     text: Option<String>,
     /// Refused: media cannot be sent at present.
     #[serde(default)]
@@ -60,7 +60,7 @@ pub(crate) struct SendIn {
     wait: Option<u64>,
     /// The session, where the path does not name it; where it does, the same.
     #[serde(rename = "sessionId", default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,64}$")]
     session_id: Option<SessionName>,
 }
 

@@ -12,7 +12,7 @@ use wagate_app::{CreateSession, Settled};
 use wagate_domain::LinkMethod;
 
 use super::shapes::{
-    CreateIn, MessagesOut, MessagesParams, SentOut, StateOut, StatusOut, status_word,
+    DialectSessionIn, DialectStatusOut, MessagesOut, MessagesParams, SentOut, StateOut, status_word,
 };
 use crate::envelope::{Data, List, with_status};
 use crate::error::ApiError;
@@ -67,14 +67,14 @@ fn settled(settled: &Settled, done: StateOut, message: &'static str) -> Response
 /// Creates a session and begins to link it: a QR code follows.
 #[utoipa::path(
     post, path = "/api/sessions", tag = "dialect: gateway", operation_id = "gateway_create",
-    request_body = Option<CreateIn>,
+    request_body = Option<DialectSessionIn>,
     responses((status = 201, description = "created", body = Data<StateOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
 async fn create(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
-    OptionalBody(body): OptionalBody<CreateIn>,
+    OptionalBody(body): OptionalBody<DialectSessionIn>,
 ) -> Result<Response, ApiError> {
     let request = CreateSession {
         name: body.session_id,
@@ -93,19 +93,19 @@ async fn create(
 #[utoipa::path(
     get, path = "/api/sessions", tag = "dialect: gateway", operation_id = "gateway_list",
     params(PageParams),
-    responses((status = 200, description = "a page", body = List<StatusOut>)),
+    responses((status = 200, description = "a page", body = List<DialectStatusOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
 async fn list(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
     Params(params): Params<PageParams>,
-) -> Result<List<StatusOut>, ApiError> {
+) -> Result<List<DialectStatusOut>, ApiError> {
     let page = state
         .app()
         .sessions(&caller, params.into_request()?)
         .await?;
-    let shape = |session| StatusOut::new(state.app(), session, None);
+    let shape = |session| DialectStatusOut::new(state.app(), session, None);
     Ok(List::new(page.items.iter().map(shape).collect(), page.next))
 }
 
@@ -113,16 +113,20 @@ async fn list(
 #[utoipa::path(
     get, path = "/api/sessions/{session}", tag = "dialect: gateway", operation_id = "gateway_read",
     params(("session" = String, Path, description = "the session's id")),
-    responses((status = 200, description = "the session", body = Data<StatusOut>)),
+    responses((status = 200, description = "the session", body = Data<DialectStatusOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
 async fn read(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
     SessionPath(name): SessionPath,
-) -> Result<Data<StatusOut>, ApiError> {
+) -> Result<Data<DialectStatusOut>, ApiError> {
     let session = state.app().session(&caller, &name).await?;
-    Ok(Data::new(StatusOut::new(state.app(), &session, None)))
+    Ok(Data::new(DialectStatusOut::new(
+        state.app(),
+        &session,
+        None,
+    )))
 }
 
 /// Deletes a session with all that belongs to it.
@@ -205,16 +209,16 @@ async fn read_qr(
 #[utoipa::path(
     get, path = "/api/sessions/{session}/status", tag = "dialect: gateway", operation_id = "gateway_status",
     params(("session" = String, Path, description = "the session's id")),
-    responses((status = 200, description = "the status", body = Data<StatusOut>)),
+    responses((status = 200, description = "the status", body = Data<DialectStatusOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
 async fn status(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
     SessionPath(name): SessionPath,
-) -> Result<Data<StatusOut>, ApiError> {
+) -> Result<Data<DialectStatusOut>, ApiError> {
     let (session, counters) = state.app().session_with_counters(&caller, &name).await?;
-    Ok(Data::new(StatusOut::new(
+    Ok(Data::new(DialectStatusOut::new(
         state.app(),
         &session,
         Some(counters),

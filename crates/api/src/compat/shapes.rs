@@ -26,14 +26,14 @@ pub(super) fn status_word(session: &Session) -> &'static str {
 /// A session to be made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct CreateIn {
+pub(super) struct DialectSessionIn {
     /// What to call the session: 1 to 64 of `A-Z a-z 0-9 . _ -`.
     #[serde(alias = "id")]
-    #[schema(value_type = Option<String>, example = "user123-personal")]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "user123-personal")]
     pub(super) session_id: Option<SessionName>,
-    #[schema(example = "user123")]
+    #[schema(min_length = 1, max_length = 200, example = "user123")]
     pub(super) user_id: Option<String>,
-    #[schema(example = "Personal WhatsApp")]
+    #[schema(min_length = 1, max_length = 200, example = "Personal WhatsApp")]
     pub(super) session_name: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl StateOut {
 /// Everything about a session's status.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct StatusOut {
+pub(super) struct DialectStatusOut {
     #[schema(example = "user123-personal")]
     session_id: String,
     /// `initializing`, `qr_required`, `pairing`, `connected`, `disconnected`, `logged_out` or `error`.
@@ -89,7 +89,7 @@ pub(super) struct StatusOut {
     counters: Option<CountersOut>,
 }
 
-impl StatusOut {
+impl DialectStatusOut {
     pub(super) fn new(app: &App, session: &Session, counters: Option<Counters>) -> Self {
         let reason = session
             .link

@@ -10,7 +10,8 @@ use wagate_app::{AppError, Caller, Code, CreateSession, Session, Settled};
 use wagate_domain::{LinkMethod, SessionName};
 
 use super::shapes::{
-    CreateIn, MessagesOut, MessagesParams, SentOut, StateOut, StatusOut, WorkerHealth, WorkerInfo,
+    DialectSessionIn, DialectStatusOut, MessagesOut, MessagesParams, SentOut, StateOut,
+    WorkerHealth, WorkerInfo,
 };
 use crate::envelope::{Data, Done, with_status};
 use crate::error::ApiError;
@@ -53,7 +54,7 @@ async fn make(
     state: &ApiState,
     caller: &Caller,
     name: SessionName,
-    body: CreateIn,
+    body: DialectSessionIn,
 ) -> Result<Session, AppError> {
     let request = CreateSession {
         name: Some(name),
@@ -67,14 +68,14 @@ async fn make(
 /// Creates a session and begins to link it: a QR code follows.
 #[utoipa::path(
     post, path = "/api/session/create", tag = "dialect: worker", operation_id = "worker_create",
-    request_body = CreateIn,
+    request_body = DialectSessionIn,
     responses((status = 201, description = "created", body = Data<StateOut>)),
     security(("workerToken" = [])),
 )]
 async fn create(
     State(state): State<ApiState>,
     WorkerToken(caller): WorkerToken,
-    Body(mut body): Body<CreateIn>,
+    Body(mut body): Body<DialectSessionIn>,
 ) -> Result<Response, ApiError> {
     let name = body.session_id.take().ok_or_else(|| missing("sessionId"))?;
     if body.user_id.is_none() {
@@ -90,7 +91,7 @@ async fn create(
 /// Starts a session: creates it if it is not there (201), else connects it again (200).
 #[utoipa::path(
     post, path = "/api/session/start", tag = "dialect: worker", operation_id = "worker_start",
-    request_body = CreateIn,
+    request_body = DialectSessionIn,
     responses(
         (status = 200, description = "it was there", body = Data<StateOut>),
         (status = 201, description = "created", body = Data<StateOut>),
@@ -100,7 +101,7 @@ async fn create(
 async fn start(
     State(state): State<ApiState>,
     WorkerToken(caller): WorkerToken,
-    Body(mut body): Body<CreateIn>,
+    Body(mut body): Body<DialectSessionIn>,
 ) -> Result<Response, ApiError> {
     let name = body.session_id.take().ok_or_else(|| missing("sessionId"))?;
     match make(&state, &caller, name.clone(), body).await {
@@ -124,16 +125,20 @@ async fn start(
 #[utoipa::path(
     get, path = "/api/session/{session}/status", tag = "dialect: worker", operation_id = "worker_status",
     params(("session" = String, Path, description = "the session's id")),
-    responses((status = 200, description = "the status", body = Data<StatusOut>)),
+    responses((status = 200, description = "the status", body = Data<DialectStatusOut>)),
     security(("workerToken" = [])),
 )]
 async fn status(
     State(state): State<ApiState>,
     WorkerToken(caller): WorkerToken,
     SessionPath(name): SessionPath,
-) -> Result<Data<StatusOut>, ApiError> {
+) -> Result<Data<DialectStatusOut>, ApiError> {
     let session = state.app().session(&caller, &name).await?;
-    Ok(Data::new(StatusOut::new(state.app(), &session, None)))
+    Ok(Data::new(DialectStatusOut::new(
+        state.app(),
+        &session,
+        None,
+    )))
 }
 
 /// Deletes a session with all that belongs to it.

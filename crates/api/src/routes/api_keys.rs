@@ -25,7 +25,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
 /// A key to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CreateIn {
+struct CreateKeyIn {
     /// What it is for.
     #[schema(min_length = 1, max_length = 100, example = "shop backend")]
     name: String,
@@ -47,14 +47,14 @@ struct NewKeyOut {
 /// Makes a key. Its secret is in this answer only.
 #[utoipa::path(
     post, path = "/api/v1/api-keys", tag = "api-keys", operation_id = "api_key_create",
-    request_body = CreateIn,
+    request_body = CreateKeyIn,
     responses((status = 201, description = "the key", body = crate::envelope::Data<NewKeyOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
 async fn create(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
-    Body(body): Body<CreateIn>,
+    Body(body): Body<CreateKeyIn>,
 ) -> Result<Response, ApiError> {
     let (key, secret) = state
         .app()

@@ -30,13 +30,13 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
 /// A session to be made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct CreateIn {
+struct CreateSessionIn {
     /// What to call the session: 1 to 64 of `A-Z a-z 0-9 . _ -`. Without one it gets an id.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "user123-personal")]
     id: Option<SessionName>,
-    #[schema(max_length = 200, example = "Personal WhatsApp")]
+    #[schema(min_length = 1, max_length = 200, example = "Personal WhatsApp")]
     session_name: Option<String>,
-    #[schema(max_length = 200, example = "user123")]
+    #[schema(min_length = 1, max_length = 200, example = "user123")]
     user_id: Option<String>,
 }
 
@@ -115,14 +115,14 @@ fn settled(settled: &Settled) -> Response {
 /// Creates a session. It does nothing until it is connected.
 #[utoipa::path(
     post, path = "/api/v1/sessions", tag = "sessions", operation_id = "session_create",
-    request_body = Option<CreateIn>,
+    request_body = Option<CreateSessionIn>,
     responses((status = 201, description = "created", body = Data<SessionOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
 async fn create(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
-    OptionalBody(body): OptionalBody<CreateIn>,
+    OptionalBody(body): OptionalBody<CreateSessionIn>,
 ) -> Result<Response, ApiError> {
     let request = CreateSession {
         name: body.id,

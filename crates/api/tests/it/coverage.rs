@@ -236,3 +236,32 @@ fn every_operation_is_described() {
     ids.dedup();
     assert_eq!(ids.len(), count, "operation ids are unique");
 }
+
+#[test]
+fn every_body_is_described_by_a_schema_with_its_own_fields() {
+    // Two types of one name would silently share the description of one of them.
+    let document = serde_json::to_value(wagate_api::openapi()).unwrap();
+    for (operation, field) in [
+        ("/api/v1/sessions", "sessionName"),
+        ("/api/v1/api-keys", "expiresAt"),
+        ("/api/sessions", "sessionId"),
+        ("/api/session/create", "sessionId"),
+        ("/api/v1/sessions/{session}/connect", "phone_number"),
+        ("/api/v1/sessions/{session}/messages", "text"),
+    ] {
+        let body = &document["paths"][operation]["post"]["requestBody"]["content"];
+        let text = body["application/json"]["schema"].to_string();
+        let name = text
+            .split("schemas/")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
+        let properties = &document["components"]["schemas"][name]["properties"];
+        assert!(
+            properties.get(field).is_some(),
+            "{operation}: {name} lacks {field}"
+        );
+    }
+}

@@ -35,7 +35,15 @@ fn every_code_is_documented_with_its_status() {
 #[tokio::test]
 async fn a_body_that_is_not_json_is_told_apart_from_one_with_wrong_fields() {
     let gateway = Gateway::start().await;
-    for body in ["", "{", "{\"to\":", "nonsense", "{\"to\":\"1\"}}", "\u{0}"] {
+    for body in [
+        "",
+        "{",
+        "[",
+        "{\"to\":",
+        "nonsense",
+        "{\"to\":\"1\"}}",
+        "\u{0}",
+    ] {
         let answer = gateway
             .request("POST", SEND)
             .raw("application/json", body)
@@ -43,7 +51,8 @@ async fn a_body_that_is_not_json_is_told_apart_from_one_with_wrong_fields() {
             .await;
         answer.fails(400, "malformed_json");
     }
-    for body in ["[]", "null", "1", "\"text\"", "true"] {
+    let fields_in_order = json!([PEER, "text", "Hello!"]).to_string();
+    for body in ["[]", "null", "1", "\"text\"", "true", &fields_in_order] {
         let answer = gateway
             .request("POST", SEND)
             .raw("application/json", body)

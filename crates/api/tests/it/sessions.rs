@@ -53,6 +53,10 @@ async fn without_an_id_the_session_gets_one_and_an_empty_body_is_enough() {
         .get(&format!("/api/v1/sessions/{id}"))
         .await
         .is(StatusCode::OK);
+    let null = gateway.post("/api/v1/sessions", json!(null)).await;
+    null.is(StatusCode::CREATED);
+    let array = gateway.post("/api/v1/sessions", json!(["a", "b"])).await;
+    array.fails(422, "invalid_field").names("body");
 }
 
 #[tokio::test]
