@@ -78,11 +78,18 @@ fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         return print_openapi();
     }
     if let Command::Config {
-        command: Some(ConfigCommand::Default),
-    } = arguments.command
+        command: Some(command),
+    } = &arguments.command
     {
-        say(DEFAULT_FILE)?;
-        return Ok(ExitCode::SUCCESS);
+        let text = match command {
+            ConfigCommand::Default => Some(DEFAULT_FILE.to_owned()),
+            ConfigCommand::Document => Some(config::document()),
+            ConfigCommand::Print => None,
+        };
+        if let Some(text) = text {
+            say(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     let mut layers = layers(&arguments);
     if let Command::Serve(flags) = &arguments.command {

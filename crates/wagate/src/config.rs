@@ -5,6 +5,7 @@
 //! concerns several of them. Other crates never see these types: `serve` makes their options.
 
 mod aliases;
+mod document;
 mod layers;
 mod value;
 
@@ -15,6 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use wagate_domain::failpoint;
 use wagate_domain::limits::WAIT_MAX;
 
+pub use document::document;
 use layers::Reader;
 pub use layers::{DEFAULT_FILE, Effective, Layers, Problem, Problems};
 
@@ -270,7 +272,7 @@ fn read_worker(r: &mut Reader) -> WorkerConfig {
         restore_per_second: r.number("worker.restore_per_second", 1..=10_000),
         tick: r.duration("worker.tick", Duration::from_millis(50)..=secs(60)),
         concurrency: r.number("worker.concurrency", 1..=64),
-        link_timeout: r.duration("worker.link_timeout", secs(20)..=secs(1_800)),
+        link_timeout: r.duration("worker.link_timeout", secs(1)..=secs(1_800)),
         link_qr_max: r.number("worker.link_qr_max", 1..=60),
         ack_timeout: r.duration("worker.ack_timeout", Duration::from_millis(100)..=secs(300)),
         reconnect_within: r.duration("worker.reconnect_within", secs(1)..=secs(900)),

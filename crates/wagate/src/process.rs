@@ -76,7 +76,10 @@ mod tests {
         assert!(cpu_secs().is_some());
         let resident = kib_of("/proc/self/status", "VmRSS:").unwrap();
         let total = kib_of("/proc/meminfo", "MemTotal:").unwrap();
-        assert!(resident > 0.0 && resident < total, "{resident} of {total} KiB");
+        assert!(
+            resident > 0.0 && resident < total,
+            "{resident} of {total} KiB"
+        );
         assert!((0.0..100.0).contains(&Usage::new().memory_percent()));
     }
 }

@@ -17,7 +17,7 @@ Settings come from wagate.toml, from WAGATE_<SECTION>__<KEY> in the environment,
 #[derive(Debug, Parser)]
 #[command(name = "wagate", version, about, after_help = AFTER_HELP, propagate_version = true)]
 pub(crate) struct Arguments {
-    /// Reads settings from this file instead of wagate.toml [env: WAGATE_CONFIG]
+    /// Reads settings from this file instead of wagate.toml; the variable `WAGATE_CONFIG` does too
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Sets one setting, such as server.port=9000; may be given several times
@@ -50,7 +50,7 @@ pub(crate) enum Command {
     },
     /// Looks for what keeps the gateway from working, and says what to do about it
     Doctor,
-    /// Prints the description of the API (OpenAPI 3.1, JSON)
+    /// Prints the description of the API (`OpenAPI` 3.1, JSON)
     Openapi,
 }
 
@@ -76,6 +76,8 @@ pub(crate) enum ConfigCommand {
     Print,
     /// Shows the default settings, each with its meaning
     Default,
+    /// Prints the page about the settings, in Markdown
+    Document,
 }
 
 #[derive(Debug, Subcommand)]

@@ -161,8 +161,8 @@ impl Session {
 
 fn refused(error: AppError) -> CliError {
     CliError::Refused {
-        what: error.to_string(),
-        source: None,
+        what: "that cannot be done".to_owned(),
+        source: Some(Box::new(error)),
     }
 }
 

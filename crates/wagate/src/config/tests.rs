@@ -212,3 +212,12 @@ fn keys_that_contradict_each_other_are_refused() {
     assert!(text.contains("are both empty"), "{text}");
     assert!(text.contains("written_not_acked"), "{text}");
 }
+
+#[test]
+fn the_page_about_the_configuration_is_up_to_date() {
+    let page = include_str!("../../../../docs/configuration.md");
+    assert!(
+        page == document(),
+        "run: cargo run -p wagate -- config document > docs/configuration.md"
+    );
+}
