@@ -1,4 +1,4 @@
-//! Message path, step 1 of 7: the body of a send, as the canonical route and the dialects have it.
+//! The body of a send, as the canonical route and the dialects have it.
 //!
 //! One reading for all of them: what may be written in one place may be written in every place.
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wagate_domain::{Clock, TenantId, Timestamp};
-use wagate_store::bus::{Bus, BusMessage, Heard};
+use wagate_store::bus::{Bus, BusMessage, BusReceiver, Heard};
 use wagate_store::{Db, StoreError, tenants};
 
 use crate::caller::Caller;
@@ -67,7 +67,7 @@ impl App {
         stop: CancellationToken,
     ) -> Self {
         let waits = Arc::new(Waits::default());
-        tasks.spawn(listen(bus.clone(), Arc::clone(&waits), stop));
+        tasks.spawn(listen(bus.subscribe(), Arc::clone(&waits), stop));
         Self {
             inner: Arc::new(Inner {
                 db,
@@ -143,8 +143,7 @@ impl App {
 }
 
 /// Passes the bus on to those who wait.
-async fn listen(bus: Bus, waits: Arc<Waits>, stop: CancellationToken) {
-    let mut receiver = bus.subscribe();
+async fn listen(mut receiver: BusReceiver, waits: Arc<Waits>, stop: CancellationToken) {
     loop {
         let heard = tokio::select! {
             () = stop.cancelled() => return,
