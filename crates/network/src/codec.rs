@@ -116,7 +116,12 @@ impl Dictionary {
             }
         }
         let longest = tokens.iter().map(|token| token.len()).max().unwrap_or(0);
-        Self { version, tokens, places, longest }
+        Self {
+            version,
+            tokens,
+            places,
+            longest,
+        }
     }
 
     fn find(&self, text: &str) -> Option<Token> {
@@ -131,12 +136,18 @@ impl Dictionary {
         if index == 0 || index >= SINGLE_TOKENS {
             return None;
         }
-        self.tokens.get(index).copied().filter(|token| !token.is_empty())
+        self.tokens
+            .get(index)
+            .copied()
+            .filter(|token| !token.is_empty())
     }
 
     fn double(&self, table: u8, index: u8) -> Option<&'static str> {
         let at = SINGLE_TOKENS + usize::from(table) * DOUBLE_TOKENS + usize::from(index);
-        self.tokens.get(at).copied().filter(|token| !token.is_empty())
+        self.tokens
+            .get(at)
+            .copied()
+            .filter(|token| !token.is_empty())
     }
 }
 
@@ -174,7 +185,9 @@ fn inflate(compressed: &[u8]) -> Result<Bytes, CodecError> {
     let limit = u64::try_from(MAX_STANZA).unwrap_or(u64::MAX);
     let mut out = Vec::new();
     let mut input = ZlibDecoder::new(compressed).take(limit + 1);
-    input.read_to_end(&mut out).map_err(|_| CodecError::Compression)?;
+    input
+        .read_to_end(&mut out)
+        .map_err(|_| CodecError::Compression)?;
     if out.len() > MAX_STANZA {
         return Err(CodecError::Compression);
     }
