@@ -62,6 +62,7 @@ async fn a_message_without_its_ack_has_arrived_all_the_same() {
     budi.expect_text("unheard").await.unwrap();
     let id = client.send(B, "heard").await;
     assert_eq!(client.ack(&id).await, None);
+    budi.expect_text("heard").await.unwrap();
     assert_eq!(budi.texts(), ["unheard", "heard"]);
     client.stop().await;
     judge(network).await;
