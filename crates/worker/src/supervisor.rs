@@ -27,6 +27,9 @@ const ACQUIRE_MAX: u32 = 64;
 /// The network is called "back" this often at most.
 const NUDGE_EVERY: Duration = Duration::from_secs(1);
 
+/// An actor's task that has ended.
+type Joined = Result<(Id, (Lease, Outcome)), JoinError>;
+
 struct Supervisor {
     shared: Arc<Shared>,
     actors: JoinSet<(Lease, Outcome)>,
@@ -37,6 +40,8 @@ struct Supervisor {
     budget_at: Instant,
     /// When every lease that was not renewed since has ended.
     renewed_until: Instant,
+    /// New leases of sessions whose former actor has not ended yet: one device at a time (SL-1).
+    successors: HashMap<SessionId, Lease>,
     /// Leases kept for a while after a fault, so that nobody runs into it at once.
     penalties: Vec<(Instant, Lease)>,
     nudged_at: Instant,
@@ -53,6 +58,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, gone: Canc
         renewed_until: now + shared.options.lease_ttl,
         actors: JoinSet::new(),
         tasks: HashMap::new(),
+        successors: HashMap::new(),
         penalties: Vec::new(),
         nudged_at: now,
         eager: true,
@@ -77,7 +83,9 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(ended) = self.actors.join_next_with_id() => self.actor_ended(ended).await,
+                Some(ended) = self.actors.join_next_with_id() => {
+                    self.actors_ended(ended, false).await;
+                }
                 _ = renewal.tick() => {
                     self.renew().await;
                     self.refresh_undone().await;
@@ -123,7 +131,7 @@ impl Supervisor {
     async fn acquire(&mut self) {
         self.more_at();
         self.eager = false;
-        let held = self.actors.len() + self.penalties.len();
+        let held = self.actors.len() + self.penalties.len() + self.successors.len();
         let free = self.shared.options.sessions_max.saturating_sub(held);
         #[expect(
             clippy::cast_possible_truncation,
@@ -168,71 +176,107 @@ impl Supervisor {
     }
 
     fn start(&mut self, lease: Lease) {
-        let (handle, mailbox) = Handle::new(lease.clone());
-        let former = self.shared.handles().insert(lease.session.clone(), handle);
-        if let Some(former) = former {
-            // Its lease ended unnoticed: SL-1 says that it must not go on.
+        let mut handles = self.shared.handles();
+        if let Some(former) = handles.get(&lease.session) {
+            // Its lease ended unnoticed, or it is still letting go of its device.
             former.lose();
+            drop(handles);
+            self.successors.insert(lease.session.clone(), lease);
+            return;
         }
+        let (handle, mailbox) = Handle::new(lease.clone());
+        handles.insert(lease.session.clone(), handle);
+        drop(handles);
         let shared = Arc::clone(&self.shared);
         let task = self.actors.spawn(run_actor(shared, lease.clone(), mailbox));
         self.tasks.insert(task.id(), lease);
     }
 
-    async fn actor_ended(&mut self, ended: Result<(Id, (Lease, Outcome)), JoinError>) {
-        let (lease, outcome) = match ended {
-            Ok((id, (lease, outcome))) => {
+    /// Takes leave of an actor, and of all others that have ended meanwhile.
+    async fn actors_ended(&mut self, first: Joined, stopping: bool) {
+        let mut ended = vec![first];
+        while let Some(next) = self.actors.try_join_next_with_id() {
+            ended.push(next);
+        }
+        let mut done = Vec::new();
+        let mut gone = Vec::new();
+        for joined in ended {
+            let Some((lease, outcome)) = self.joined(joined) else {
+                continue;
+            };
+            gone.push(lease.session.clone());
+            match outcome {
+                Outcome::Done => done.push(lease),
+                Outcome::Fault if stopping => done.push(lease),
+                Outcome::Fault => self.penalties.push((Instant::now() + FAULT_PAUSE, lease)),
+                Outcome::LeaseLost | Outcome::Deleted => {}
+            }
+        }
+        let successors: Vec<Lease> = gone
+            .iter()
+            .filter_map(|session| self.successors.remove(session))
+            .collect();
+        if stopping {
+            done.extend(successors.iter().cloned());
+        }
+        self.release(done).await;
+        {
+            let mut handles = self.shared.handles();
+            for session in &gone {
+                handles.remove(session);
+            }
+        }
+        if !stopping {
+            for lease in successors {
+                self.start(lease);
+            }
+        }
+        // Something new may have been wanted in the meantime.
+        self.eager = true;
+    }
+
+    fn joined(&mut self, joined: Joined) -> Option<(Lease, Outcome)> {
+        match joined {
+            Ok((id, ended)) => {
                 self.tasks.remove(&id);
-                (lease, outcome)
+                Some(ended)
             }
             Err(error) => {
-                let Some(lease) = self.tasks.remove(&error.id()) else {
-                    return;
-                };
+                let lease = self.tasks.remove(&error.id())?;
                 tracing::error!(
                     session.id = %lease.session,
                     error = &error as &dyn std::error::Error,
                     "a session's actor panicked"
                 );
-                (lease, Outcome::Fault)
+                Some((lease, Outcome::Fault))
             }
-        };
-        match outcome {
-            Outcome::Done => self.release(&lease).await,
-            Outcome::Fault => {
-                self.penalties
-                    .push((Instant::now() + FAULT_PAUSE, lease.clone()));
-            }
-            Outcome::LeaseLost | Outcome::Deleted => {}
         }
-        // A successor under a newer lease keeps its own handle.
-        let mut handles = self.shared.handles();
-        if handles
-            .get(&lease.session)
-            .is_some_and(|handle| handle.lease.token == lease.token)
-        {
-            handles.remove(&lease.session);
-        }
-        drop(handles);
-        // Something new may have been wanted in the meantime.
-        self.eager = true;
     }
 
-    async fn release(&self, lease: &Lease) {
-        let given_back = {
-            let lease = lease.clone();
-            self.shared
-                .db
-                .write(move |tx| leases::release(tx, &lease))
-                .await
-        };
-        match given_back {
-            Ok(()) | Err(StoreError::LeaseLost | StoreError::NotFound { .. }) => {}
-            Err(error) => {
-                // It ends by itself after its time.
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(session.id = %lease.session, error, "a lease could not be given back");
-            }
+    /// Gives leases back, in one transaction.
+    async fn release(&self, given: Vec<Lease>) {
+        if given.is_empty() {
+            return;
+        }
+        let count = given.len();
+        let given_back = self
+            .shared
+            .db
+            .write(move |tx| {
+                for lease in &given {
+                    match leases::release(tx, lease) {
+                        // Somebody has it already, which is as good.
+                        Ok(()) | Err(StoreError::LeaseLost | StoreError::NotFound { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = given_back {
+            // They end by themselves after their time.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(count, error, "leases could not be given back");
         }
     }
 
@@ -242,9 +286,8 @@ impl Supervisor {
             .into_iter()
             .partition::<Vec<_>, _>(|(until, _)| *until <= now);
         self.penalties = left;
-        for (_, lease) in over {
-            self.release(&lease).await;
-        }
+        self.release(over.into_iter().map(|(_, lease)| lease).collect())
+            .await;
     }
 
     async fn renew(&mut self) {
@@ -279,9 +322,10 @@ impl Supervisor {
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "leases could not be renewed");
-                if Instant::now() >= self.renewed_until {
+                let handles = self.shared.handles();
+                if Instant::now() >= self.renewed_until && !handles.is_empty() {
                     tracing::error!("the leases have ended, all sessions are let go");
-                    for handle in self.shared.handles().values() {
+                    for handle in handles.values() {
                         handle.lose();
                     }
                 }
@@ -348,15 +392,17 @@ impl Supervisor {
         let mut reminder = interval(Duration::from_millis(250));
         while !self.actors.is_empty() {
             tokio::select! {
-                Some(ended) = self.actors.join_next_with_id() => self.actor_ended(ended).await,
+                Some(ended) = self.actors.join_next_with_id() => {
+                    self.actors_ended(ended, true).await;
+                }
                 _ = renewal.tick() => self.renew().await,
                 // A lane that was full when the word went round has room by now.
                 _ = reminder.tick() => self.tell_all(Control::Shutdown),
             }
         }
-        for (_, lease) in std::mem::take(&mut self.penalties) {
-            self.release(&lease).await;
-        }
+        let left = std::mem::take(&mut self.penalties);
+        self.release(left.into_iter().map(|(_, lease)| lease).collect())
+            .await;
     }
 }
 

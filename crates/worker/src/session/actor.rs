@@ -63,6 +63,8 @@ pub(crate) struct Actor {
     /// The kind of the owner's phone: told once, right after pairing.
     platform: Option<String>,
     backing_off: bool,
+    /// The core's time runs on from here by the clock that never jumps, so that no time-out does.
+    began: (Timestamp, Instant),
     active_at: Option<Timestamp>,
 }
 
@@ -110,6 +112,7 @@ impl Actor {
             jobs: JoinSet::new(),
             platform,
             backing_off: false,
+            began: (now, Instant::now()),
             active_at: None,
         })
     }
@@ -129,14 +132,18 @@ impl Actor {
     }
 
     async fn turns(&mut self) -> Turn {
-        let effects = self.core.begin(self.shared.clock.now());
+        let effects = self.core.begin(self.core_now());
         self.perform(effects).await?;
         while !self.core.is_over() {
             let inputs = self.gather().await?;
-            let effects = self.core.step(self.shared.clock.now(), inputs);
+            let effects = self.core.step(self.core_now(), inputs);
             self.perform(effects).await?;
         }
         Ok(())
+    }
+
+    fn core_now(&self) -> Timestamp {
+        self.began.0.plus(self.began.1.elapsed())
     }
 
     /// Waits until something happens, then takes along whatever else has happened.
@@ -145,7 +152,7 @@ impl Actor {
         let mut jobs = Vec::new();
         let mut control = None;
         let tick_at = self.core.next_tick().map(|at| {
-            let wait = at.since(self.shared.clock.now());
+            let wait = at.since(self.core_now());
             Instant::now() + wait.max(Duration::from_millis(5))
         });
         tokio::select! {
@@ -295,7 +302,7 @@ impl Actor {
             };
             effects = self
                 .core
-                .step(self.shared.clock.now(), [Input::Claimed { claimed, asked }]);
+                .step(self.core_now(), [Input::Claimed { claimed, asked }]);
             if effects.is_empty() {
                 return Ok(());
             }
