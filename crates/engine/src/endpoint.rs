@@ -33,6 +33,8 @@ pub enum EndpointError {
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) url: Url,
+    /// Requests for media go there too, whatever host they name: in an unsafe build only.
+    simulated: bool,
     pub(crate) extra_roots: Vec<CertificateDer<'static>>,
 }
 
@@ -54,7 +56,16 @@ impl Address {
         if extra_roots_pem.is_some() && extra_roots.is_empty() {
             return Err(EndpointError::BadCertificates);
         }
-        Ok(Self { url, extra_roots })
+        Ok(Self {
+            url,
+            simulated: cfg!(feature = "unsafe-sandbox"),
+            extra_roots,
+        })
+    }
+
+    /// The host that stands in for every media host, if one does.
+    pub(crate) fn media_host(&self) -> Option<&Url> {
+        self.simulated.then_some(&self.url)
     }
 }
 
@@ -79,11 +90,6 @@ impl ProductionEndpoint {
     /// itself can be linked through.
     pub fn at(url: &str, extra_roots_pem: Option<&[u8]>) -> Result<Self, EndpointError> {
         Address::parse(url, extra_roots_pem).map(Self)
-    }
-
-    /// Whether media requests go to the socket's host instead of WhatsApp's: never here.
-    pub(crate) fn media_host(&self) -> Option<&Url> {
-        None
     }
 }
 
@@ -111,11 +117,6 @@ impl SandboxEndpoint {
             return Err(EndpointError::UnsafeBuild);
         }
         Ok(Self(address))
-    }
-
-    /// Media requests go to the simulated network, whatever host they name.
-    pub(crate) fn media_host(&self) -> Option<&Url> {
-        Some(&self.0.url)
     }
 }
 
@@ -190,6 +191,6 @@ mod tests {
     fn production_is_whatsapp() {
         let endpoint = Endpoint::whatsapp().unwrap();
         assert_eq!(endpoint.0.url.host_str(), Some("web.whatsapp.com"));
-        assert!(endpoint.media_host().is_none());
+        assert!(endpoint.0.media_host().is_none());
     }
 }

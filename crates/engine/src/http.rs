@@ -47,7 +47,7 @@ impl Http {
             })?;
         Ok(Self {
             client,
-            stand_in: endpoint.media_host().cloned(),
+            stand_in: endpoint.0.media_host().cloned(),
         })
     }
 
