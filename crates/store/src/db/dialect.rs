@@ -57,6 +57,8 @@ impl Dialect {
             Self::Sqlite => [
                 ("{serial}", "INTEGER PRIMARY KEY AUTOINCREMENT"),
                 ("{bytes}", "BLOB"),
+                // Exactly this word makes a primary key the row's own number.
+                ("{int}", "INTEGER"),
                 // Compared byte by byte, as SQLite does anyway.
                 ("{id}", "TEXT"),
                 ("{clustered}", "WITHOUT ROWID"),
@@ -67,6 +69,7 @@ impl Dialect {
                     "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
                 ),
                 ("{bytes}", "BYTEA"),
+                ("{int}", "BIGINT"),
                 ("{id}", "TEXT COLLATE \"C\""),
                 ("{clustered}", ""),
             ],

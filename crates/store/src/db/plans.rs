@@ -44,34 +44,43 @@ fn no_statement_of_the_message_path_scans_a_large_table() {
     let mut tx = Tx::new(Conn::Sqlite(&conn), &sealer);
     exercise(&mut tx).unwrap();
     tx.finish().unwrap();
-    let mut scans = Vec::new();
+    let mut slow = Vec::new();
     let mut explained = 0;
     for statement in conn.statements() {
         for line in conn.explain(&statement) {
             explained += 1;
-            // `SCAN q USING INDEX …` with no condition reads all of the index: as bad.
-            let scanned = line
-                .strip_prefix("SCAN ")
-                .and_then(|rest| rest.split(' ').next());
-            let alias = [
-                ("m", "messages"),
-                ("q", "queue"),
-                ("s", "sessions"),
-                ("l", "leases"),
-            ];
-            let name = scanned.map(|name| {
-                alias
-                    .iter()
-                    .find(|(short, _)| *short == name)
-                    .map_or(name, |(_, table)| *table)
-            });
-            if name.is_some_and(|name| LARGE.contains(&name)) {
-                scans.push(format!("{line}\n    in {statement}"));
+            if scans_large(&line) || updates_all_ready(&statement, &line) {
+                slow.push(format!("{line}\n    in {statement}"));
             }
         }
     }
     assert!(explained > 60, "only {explained} steps were explained");
-    assert!(scans.is_empty(), "{}", scans.join("\n"));
+    assert!(slow.is_empty(), "{}", slow.join("\n"));
+}
+
+/// `SCAN q USING INDEX …` with no condition reads all of the index: as bad as the table.
+fn scans_large(line: &str) -> bool {
+    let alias = [
+        ("m", "messages"),
+        ("q", "queue"),
+        ("s", "sessions"),
+        ("l", "leases"),
+    ];
+    let scanned = line
+        .strip_prefix("SCAN ")
+        .and_then(|rest| rest.split(' ').next());
+    scanned.is_some_and(|name| {
+        let table = alias
+            .iter()
+            .find(|(short, _)| *short == name)
+            .map_or(name, |(_, table)| *table);
+        LARGE.contains(&table)
+    })
+}
+
+/// A claim knows its rows, and must not walk through everything that is ready to find them.
+fn updates_all_ready(statement: &str, line: &str) -> bool {
+    statement.starts_with("UPDATE") && line.contains("queue_ready")
 }
 
 fn exercise(tx: &mut Tx<'_>) -> Result<(), StoreError> {

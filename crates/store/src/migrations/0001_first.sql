@@ -128,7 +128,7 @@ CREATE TABLE message_history (
 --       3 scheduled: joins its lane at `due_ms`
 --       4 blocked:   behind the head
 CREATE TABLE queue (
-    message_seq BIGINT NOT NULL PRIMARY KEY REFERENCES messages (seq) ON DELETE CASCADE,
+    message_seq {int} NOT NULL PRIMARY KEY REFERENCES messages (seq) ON DELETE CASCADE,
     tenant_id {id} NOT NULL,
     session_id {id} NOT NULL,
     chat {id} NOT NULL,

@@ -133,9 +133,10 @@ fn take(
         .iter()
         .map(|candidate| candidate.seq.into())
         .collect();
+    // `< 1` and not `= 0`, which SQLite's planner would take for the index of all that is ready.
     let rows = tx.query_keys(
         "UPDATE queue SET state = $2, token = $3, attempts = attempts + 1 \
-         WHERE session_id = $1 AND state = 0 AND message_seq IN ({}) \
+         WHERE session_id = $1 AND state < 1 AND message_seq IN ({}) \
          RETURNING message_seq, attempts",
         params![&lease.session, SENDING, lease.token],
         &keys,
