@@ -353,11 +353,12 @@ impl Inner {
         let patience = self.shared.options.connect_timeout + liveness.answer_within * 2;
         match self.hub.phase() {
             Phase::Challenge => false,
-            Phase::Opening | Phase::Paired => health.begun.elapsed() > patience,
-            Phase::Connected if self.client.is_logged_in() => {
+            // Also before `Connected`: the first login synchronises for minutes, and says so all the time.
+            _ if self.client.is_logged_in() => {
                 health.login_lost = None;
                 self.idle() > liveness.probe_after && !self.answers(liveness.answer_within).await
             }
+            Phase::Opening | Phase::Paired => health.begun.elapsed() > patience,
             Phase::Connected => {
                 // The server said that it goes away (503) and did not hang up.
                 let since = *health.login_lost.get_or_insert_with(Instant::now);

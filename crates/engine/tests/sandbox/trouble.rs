@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use wagate_domain::Jid;
 use wagate_engine::{EngineEvent, Liveness};
-use wagate_network::faults::Direction;
+use wagate_network::faults::{Action, Direction, FaultRule, Match, When};
 use wagate_network::phone::PhoneEvent;
 use wagate_network::transcript::{Entry, Note};
 use wagate_network::world::NetworkEvent;
 
-use crate::harness::{A, B, BOUND, Harness};
+use crate::harness::{A, B, BOUND, Harness, content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_connection_comes_back() {
@@ -49,6 +50,45 @@ async fn a_silent_connection_is_noticed_and_replaced() {
     assert_eq!(companion.ack(&id).await, None);
     companion.stop().await;
     harness.network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_says_goodbye_and_stays_is_left() {
+    let quick = Liveness {
+        probe_after: Duration::from_secs(30),
+        answer_within: Duration::from_millis(600),
+    };
+    let harness = Harness::start_with(|options| options.liveness = quick).await;
+    let (_, mut companion) = harness.linked(A).await;
+    let goodbye = Action::StreamError {
+        code: Some(503),
+        detail: None,
+        close: false,
+    };
+    let rule = FaultRule::new(Match::from_device("message").account(A), goodbye).when(When {
+        times: Some(1),
+        ..When::default()
+    });
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let id = companion.send(B, "lost in the goodbye").await;
+    companion
+        .expect("the time-out of what was lost", |event| match event {
+            EngineEvent::AckTimeout { wa_id } if *wa_id == id => Some(()),
+            _ => None,
+        })
+        .await;
+    companion.connected().await;
+    companion
+        .device
+        .send(&id, &Jid::pn(B), &content("lost in the goodbye"))
+        .await
+        .unwrap();
+    assert_eq!(companion.ack(&id).await, None);
+    companion.stop().await;
+    harness.judge().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
