@@ -75,7 +75,11 @@ pub fn observe(
         return Ok(after);
     }
     after.updated_at = now;
-    save(tx, &after)?;
+    let wanted = save(tx, &after)?;
+    if after.link != before.link || after.generation_done != before.generation_done {
+        let sql = "UPDATE leases SET wanted = $2 WHERE session_id = $1 AND wanted <> $2";
+        tx.execute(sql, params![&after.id, wanted])?;
+    }
     if after.desired != Desired::Deleted {
         for event in events(&before, &after) {
             outbox::append(tx, &after.tenant, Some(&after.id), &event, now)?;
@@ -84,7 +88,8 @@ pub fn observe(
     Ok(after)
 }
 
-fn save(tx: &mut Tx<'_>, session: &Session) -> Result<(), StoreError> {
+/// Writes what was observed; says whether the session wants a worker now.
+fn save(tx: &mut Tx<'_>, session: &Session) -> Result<bool, StoreError> {
     let challenge = session
         .challenge
         .as_ref()
@@ -92,7 +97,7 @@ fn save(tx: &mut Tx<'_>, session: &Session) -> Result<(), StoreError> {
         .transpose()?;
     let identity = session.identity.as_ref();
     // The desired state and its generation belong to the requests and are not written here.
-    let wanted = tx.query_one(
+    tx.query_one(
         "UPDATE sessions SET link = $2, challenge = $3, jid = $4, lid = $5, push_name = $6, \
          platform = $7, last_activity_ms = $8, connected_ms = $9, generation_done = $10, \
          updated_ms = $11 WHERE id = $1 RETURNING desired, generation",
@@ -114,10 +119,7 @@ fn save(tx: &mut Tx<'_>, session: &Session) -> Result<(), StoreError> {
             let undone = row.int(1)? > session.generation_done;
             Ok(undone || (runs && !session.link.is_permanent()))
         },
-    )?;
-    let sql = "UPDATE leases SET wanted = $2 WHERE session_id = $1 AND wanted <> $2";
-    tx.execute(sql, params![&session.id, wanted])?;
-    Ok(())
+    )
 }
 
 fn events(before: &Session, after: &Session) -> Vec<Event> {
