@@ -1,0 +1,118 @@
+//! Goal: a gateway starts from nothing, answers, and stops in order; what would harm data stops the start.
+//! Method: the library half in process, on a folder of its own, with nobody to link to.
+#![cfg(not(feature = "unsafe-sandbox"))]
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use wagate::client::Client;
+use wagate::config::Config;
+use wagate::serve::{Gateway, StartError};
+use wagate::telemetry;
+
+fn config(folder: &Path) -> Config {
+    let mut config = Config::defaults().unwrap();
+    config.server.port = 0;
+    config.store.url = format!("sqlite:{}", folder.join("data/wagate.db").display()).into();
+    config.security.master_key_file = folder.join("data/master.key");
+    config
+}
+
+fn client(gateway: &Gateway, key: &str) -> Client {
+    Client::new(format!("http://{}", gateway.address()), key).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_makes_a_key_that_works_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(config(folder.path())).await.unwrap();
+    let key = gateway.first_api_key().unwrap().to_owned();
+    let created = client(&gateway, &key)
+        .post("/api/v1/sessions", &json!({ "id": "mine" }))
+        .await;
+    assert_eq!(created.unwrap().data()["id"], "mine");
+    assert!(gateway.stop().await);
+
+    let gateway = Gateway::start(config(folder.path())).await.unwrap();
+    assert_eq!(gateway.first_api_key(), None);
+    let listed = client(&gateway, &key)
+        .get("/api/v1/sessions")
+        .await
+        .unwrap();
+    assert_eq!(listed.data().as_array().unwrap().len(), 1);
+    let refused = client(&gateway, "wg_no")
+        .get("/api/v1/sessions")
+        .await
+        .unwrap_err();
+    assert_eq!(refused.status(), Some(401));
+    assert!(gateway.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_alive_ready_and_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.security.metrics_token = "a metrics token for the test".into();
+    let gateway = Gateway::start(config).await.unwrap();
+    let client = client(&gateway, "a metrics token for the test");
+    // Readiness waits until the sessions of an earlier life have been taken up.
+    let ready = loop {
+        match client.get("/ready").await {
+            Ok(ready) => break ready,
+            Err(error) => assert_eq!(error.status(), Some(503)),
+        }
+    };
+    assert_eq!(ready.body["checks"]["sessions_restored"], true);
+    assert_eq!(ready.body["checks"]["database"], true);
+    let metrics = client.text("/metrics").await.unwrap();
+    assert!(metrics.contains("wagate_sessions_connected 0"), "{metrics}");
+    assert!(gateway.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_gateway_on_the_same_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Gateway::start(config(folder.path())).await.unwrap();
+    let error = Gateway::start(config(folder.path())).await.unwrap_err();
+    assert!(matches!(error, StartError::InUse { .. }), "{error:?}");
+    assert!(first.stop().await);
+    let again = Gateway::start(config(folder.path())).await.unwrap();
+    assert!(again.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_master_key_stops_the_start_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("data/master.key");
+    let gateway = Gateway::start(config(folder.path())).await.unwrap();
+    assert!(gateway.stop().await);
+    let key = fs::read_to_string(&key_file).unwrap();
+    fs::remove_file(&key_file).unwrap();
+    let error = Gateway::start(config(folder.path())).await.unwrap_err();
+    assert!(
+        telemetry::chain(&error)
+            .to_string()
+            .contains("put the file back"),
+        "{error:?}"
+    );
+    assert!(!key_file.exists());
+    fs::write(&key_file, key).unwrap();
+    assert!(
+        Gateway::start(config(folder.path()))
+            .await
+            .unwrap()
+            .stop()
+            .await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let mut config = config(folder.path());
+    config.server.port = taken.local_addr().unwrap().port();
+    let error = Gateway::start(config).await.unwrap_err();
+    assert!(error.to_string().contains("server.port"), "{error}");
+}
