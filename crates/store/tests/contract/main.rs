@@ -20,6 +20,7 @@ mod commit;
 mod device_state;
 mod faults;
 mod inbound;
+mod killed;
 mod leases;
 mod migrations;
 mod outbox;
