@@ -11,10 +11,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rand::RngExt as _;
 use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use wacore::net::{Transport, TransportEvent, TransportFactory};
-use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
+use tokio_rustls::TlsConnector;
+use tokio_websockets::ClientBuilder;
+use url::Url;
+use wacore::net::{Transport, TransportEvent, TransportFactory, WHATSAPP_WEB_ORIGIN};
+use whatsapp_rust::transport::from_websocket;
 use whatsapp_rust::{anyhow, async_channel};
 
 use crate::endpoint::Endpoint;
@@ -24,8 +30,12 @@ use crate::options::Pace;
 pub(crate) type Socket = (Arc<dyn Transport>, async_channel::Receiver<TransportEvent>);
 
 /// Opens sockets for all devices of the process.
+///
+/// Not the library's own dialer, which leaves Nagle's algorithm on: a message that follows an
+/// acknowledgement would wait 40 ms for the other side's TCP.
 pub(crate) struct Dialer {
-    factory: TokioWebSocketTransportFactory,
+    url: Url,
+    tls: TlsConnector,
     timeout: Duration,
 }
 
@@ -35,21 +45,53 @@ impl Dialer {
         tls: Arc<rustls::ClientConfig>,
         timeout: Duration,
     ) -> Self {
-        let connector = Connector::Rustls(tls.into());
-        let factory = TokioWebSocketTransportFactory::new()
-            .with_url(endpoint.0.url.as_str())
-            .with_connector(connector);
-        Self { factory, timeout }
+        Self {
+            url: endpoint.0.url.clone(),
+            tls: tls.into(),
+            timeout,
+        }
     }
 
     pub(crate) async fn dial(&self) -> Result<Socket, EngineError> {
-        match tokio::time::timeout(self.timeout, self.factory.create_transport()).await {
+        match tokio::time::timeout(self.timeout, self.open()).await {
             Ok(Ok(socket)) => Ok(socket),
-            Ok(Err(error)) => Err(EngineError::Unreachable(error.into())),
+            Ok(Err(error)) => Err(EngineError::Unreachable(error)),
             Err(_) => Err(EngineError::Timeout {
                 doing: "opening the socket",
             }),
         }
+    }
+
+    async fn open(&self) -> Result<Socket, Box<dyn std::error::Error + Send + Sync>> {
+        let host = self.url.host_str().ok_or("the address names no host")?;
+        // The brackets of an IPv6 address belong to the URL only.
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = self
+            .url
+            .port_or_known_default()
+            .ok_or("the address names no port")?;
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        if self.url.scheme() == "ws" {
+            return self.upgrade(stream).await;
+        }
+        let name = ServerName::try_from(host.to_owned())?;
+        self.upgrade(self.tls.connect(name, stream).await?).await
+    }
+
+    async fn upgrade<S>(
+        &self,
+        stream: S,
+    ) -> Result<Socket, Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let builder = ClientBuilder::from_uri(self.url.as_str().parse()?).add_header(
+            http::header::ORIGIN,
+            http::HeaderValue::from_static(WHATSAPP_WEB_ORIGIN),
+        )?;
+        let (socket, _) = builder.connect_on(stream).await?;
+        Ok(from_websocket(socket))
     }
 }
 
