@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use wagate_domain::MessageState;
-use wagate_network::faults::{Action, FaultRule, Match};
+use wagate_network::faults::{Action, FaultRule, Match, When};
 use wagate_worker::WorkerOptions;
 
 use crate::harness::{FRIEND, Harness, OWNER, options};
@@ -95,5 +95,71 @@ async fn what_cannot_be_acknowledged_before_the_stop_goes_out_again_once_with_it
         .await;
     assert_eq!(friend.texts(), ["in doubt"]);
     assert!(again.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+/// Nine chats, acknowledgements late, lost or refused, connections cut in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_storm_of_faults_everything_arrives_once_and_in_order() {
+    const SESSIONS: usize = 3;
+    const FRIENDS: usize = 3;
+    const TEXTS: usize = 6;
+    let harness = Harness::start().await;
+    let worker = harness.worker(options("stormy")).await;
+    let friends: Vec<_> = (0..FRIENDS)
+        .map(|n| harness.phone(&format!("628220000000{n}"), "Friend"))
+        .collect();
+    let mut sessions = Vec::new();
+    for n in 0..SESSIONS {
+        let owner = harness.phone(&format!("628110000000{n}"), "Owner");
+        let session = harness.linked(&format!("s{n}"), &owner).await;
+        sessions.push((owner, session));
+    }
+    for (action, probability) in [
+        (Action::NoAck, 0.06),
+        (Action::LateAck { ms: 300 }, 0.2),
+        (Action::Nack { code: 503 }, 0.06),
+        (Action::Close { abrupt: true }, 0.06),
+    ] {
+        let when = When {
+            probability: Some(probability),
+            ..When::default()
+        };
+        let rule = FaultRule::new(Match::from_device("message"), action).when(when);
+        harness
+            .network
+            .with_world(|world, _, _| world.faults.add(rule))
+            .unwrap();
+    }
+    let mut ids = Vec::new();
+    for text in 0..TEXTS {
+        for (n, (owner, session)) in sessions.iter().enumerate() {
+            for friend in &friends {
+                ids.push(
+                    harness
+                        .send(session, &friend.number(), &format!("s{n} {text}"))
+                        .await,
+                );
+            }
+            if text == n + 1 {
+                owner.drop_companions();
+            }
+        }
+    }
+    for id in &ids {
+        harness.until_message(id, MessageState::Delivered).await;
+    }
+    for friend in &friends {
+        for n in 0..SESSIONS {
+            let from: Vec<String> = friend
+                .texts()
+                .into_iter()
+                .filter(|text| text.starts_with(&format!("s{n} ")))
+                .collect();
+            let wanted: Vec<String> = (0..TEXTS).map(|text| format!("s{n} {text}")).collect();
+            assert_eq!(from, wanted);
+        }
+    }
+    assert!(worker.stop(Duration::from_secs(10)).await);
     harness.check();
 }
