@@ -223,6 +223,22 @@ pub fn reseal_some(
     Ok(rows.into_iter().next_back().map(|(cursor, _)| cursor))
 }
 
+/// Opens one value, whichever: [`StoreError::Sealed`] means that the master key is not the one with which
+/// this database was written. For the start, before anything relies on it.
+pub fn probe(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let sealer = tx.sealer();
+    let opened = tx.query_opt(
+        "SELECT session_id, kind, key, value FROM device_state LIMIT 1",
+        params![],
+        |row| {
+            let place = place_of(row.text(0)?, row.int(1)?, row.text(2)?);
+            sealer.open(&place, row.bytes(3)?)
+        },
+    )?;
+    drop(opened);
+    Ok(())
+}
+
 /// The associated data of the seal: a value copied to another session, kind or key does not open.
 fn place(session: &SessionId, kind: StateKind, key: &str) -> Vec<u8> {
     place_of(session.as_str(), i64::from(kind.0), key)

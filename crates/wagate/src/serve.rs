@@ -20,7 +20,7 @@ use wagate_app::{App, AppError, AppOptions, Operator};
 use wagate_domain::{Clock, SystemClock, WorkerId, failpoint};
 use wagate_engine::{Endpoint, EndpointError, Engine, EngineError, EngineOptions, Pace, WaVersion};
 use wagate_store::bus::Bus;
-use wagate_store::{Db, DbOptions, MigrationReport, Sealer, StoreError, tenants};
+use wagate_store::{Db, DbOptions, MigrationReport, Sealer, StoreError, device_state, tenants};
 use wagate_worker::{Worker, WorkerError, WorkerOptions, WorkerStats};
 
 use crate::config::{Config, StoreConfig, WhatsAppConfig, parse_version};
@@ -38,6 +38,10 @@ const REQUEST_GRACE: Duration = Duration::from_secs(2);
 pub enum StartError {
     #[error("the master key cannot be used")]
     Key(#[from] KeyError),
+    #[error(
+        "the master key is not the one with which this database was written: put the right one back"
+    )]
+    ForeignKey,
     #[error("{} cannot be made", path.display())]
     Folder {
         path: PathBuf,
@@ -239,6 +243,13 @@ pub(crate) async fn open_database(config: &Config) -> Result<Db, StartError> {
         .await
         .map_err(StartError::Database)?
         == 0;
+    if db
+        .read(device_state::probe)
+        .await
+        .is_err_and(|error| matches!(error, StoreError::Sealed))
+    {
+        return Err(StartError::ForeignKey);
+    }
     if let Some(path) = found.keep(empty)? {
         tracing::warn!(
             "made a master key in {}: keep a copy of it, without it every session must be linked anew",

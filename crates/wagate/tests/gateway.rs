@@ -10,6 +10,8 @@ use wagate::client::Client;
 use wagate::config::Config;
 use wagate::serve::{Gateway, StartError};
 use wagate::telemetry;
+use wagate_domain::{Desired, Timestamp, WorkerId};
+use wagate_store::{Db, DbOptions, MasterKey, Sealer, device_state, leases, sessions, tenants};
 
 fn config(folder: &Path) -> Config {
     let mut config = Config::defaults().unwrap();
@@ -105,6 +107,63 @@ async fn a_lost_master_key_stops_the_start_and_changes_nothing() {
             .stop()
             .await
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_master_key_stops_the_start_when_there_is_something_to_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("data/master.key");
+    assert!(
+        Gateway::start(config(folder.path()))
+            .await
+            .unwrap()
+            .stop()
+            .await
+    );
+    let right = fs::read_to_string(&key_file).unwrap();
+    keep_a_secret(folder.path(), &MasterKey::parse(right.trim()).unwrap()).await;
+
+    fs::write(&key_file, MasterKey::generate().unwrap().to_text()).unwrap();
+    let error = Gateway::start(config(folder.path())).await.unwrap_err();
+    assert!(matches!(error, StartError::ForeignKey), "{error:?}");
+    fs::write(&key_file, right).unwrap();
+    assert!(
+        Gateway::start(config(folder.path()))
+            .await
+            .unwrap()
+            .stop()
+            .await
+    );
+}
+
+/// Stores a value of a session's device, as a worker does.
+async fn keep_a_secret(folder: &Path, key: &MasterKey) {
+    let options = DbOptions::new(format!(
+        "sqlite:{}",
+        folder.join("data/wagate.db").display()
+    ));
+    let db = Db::open(options, Sealer::new(key, &[])).await.unwrap();
+    let now = Timestamp::from_secs(1_800_000_000);
+    let worker = WorkerId::parse("one").unwrap();
+    db.write(move |tx| {
+        let tenant = tenants::get_by_name(tx, "default")?.unwrap().id;
+        let session = sessions::create(tx, &tenant, &sessions::NewSession::default(), now)?.id;
+        sessions::set_desired(tx, &tenant, &session, Desired::Stopped, None, now)?;
+        let ttl = std::time::Duration::from_secs(60);
+        let lease = leases::acquire_some(tx, &worker, 1, ttl, now)?
+            .pop()
+            .unwrap();
+        let put = device_state::Put {
+            kind: device_state::StateKind(1),
+            key: "identity".to_owned(),
+            value: b"secret".to_vec(),
+        };
+        device_state::put_many(tx, &lease, &[put])?;
+        leases::release(tx, &lease)
+    })
+    .await
+    .unwrap();
+    db.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
