@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::print_stdout,
-    clippy::print_stderr,
     reason = "a command-line tool speaks by printing"
 )]
 

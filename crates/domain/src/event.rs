@@ -19,13 +19,22 @@ pub enum Event {
     SessionCreated { session: SessionName },
     /// A session's link state changed. Sent for every change, beside the more specific events.
     #[serde(rename = "session.status")]
-    SessionStatus { session: SessionName, status: LinkState },
+    SessionStatus {
+        session: SessionName,
+        status: LinkState,
+    },
     /// A QR code waits to be scanned; each rotation sends another. Show the newest.
     #[serde(rename = "session.qr")]
-    SessionQr { session: SessionName, challenge: LinkChallenge },
+    SessionQr {
+        session: SessionName,
+        challenge: LinkChallenge,
+    },
     /// A pairing code waits to be entered on the phone.
     #[serde(rename = "session.pairing_code")]
-    SessionPairingCode { session: SessionName, challenge: LinkChallenge },
+    SessionPairingCode {
+        session: SessionName,
+        challenge: LinkChallenge,
+    },
     /// The session is linked and connected.
     #[serde(rename = "session.connected")]
     SessionConnected {
@@ -35,10 +44,16 @@ pub enum Event {
     },
     /// The connection ended; `reason` says why, `LinkState` says whether it will be tried again.
     #[serde(rename = "session.disconnected")]
-    SessionDisconnected { session: SessionName, reason: String },
+    SessionDisconnected {
+        session: SessionName,
+        reason: String,
+    },
     /// The device is no longer linked; its keys are gone or worthless. Link again.
     #[serde(rename = "session.logged_out")]
-    SessionLoggedOut { session: SessionName, reason: String },
+    SessionLoggedOut {
+        session: SessionName,
+        reason: String,
+    },
     /// A session was deleted.
     #[serde(rename = "session.deleted")]
     SessionDeleted { session: SessionName },
@@ -47,7 +62,11 @@ pub enum Event {
     MessageReceived(Box<MessageReceived>),
     /// An outbound message was accepted.
     #[serde(rename = "message.queued")]
-    MessageQueued { session: SessionName, message: MessageId, chat: Jid },
+    MessageQueued {
+        session: SessionName,
+        message: MessageId,
+        chat: Jid,
+    },
     /// An outbound message's state moved.
     #[serde(rename = "message.status")]
     MessageStatus {
@@ -101,7 +120,9 @@ mod tests {
 
     #[test]
     fn the_name_is_the_tag() {
-        let event = Event::SessionCreated { session: SessionName::parse("a").unwrap() };
+        let event = Event::SessionCreated {
+            session: SessionName::parse("a").unwrap(),
+        };
         let json = serde_json::to_value(&event).unwrap();
         assert_eq!(json["type"], event.name());
         assert_eq!(json["data"]["session"], "a");

@@ -42,7 +42,10 @@ pub fn arm(spec: &str) -> Result<(), FailpointError> {
     if !POINTS.contains(&point) {
         return Err(bad());
     }
-    let armed = Armed { point: point.to_owned(), skip: AtomicU32::new(skip) };
+    let armed = Armed {
+        point: point.to_owned(),
+        skip: AtomicU32::new(skip),
+    };
     ARMED.set(armed).map_err(|_| bad())?;
     ANY.store(true, Ordering::SeqCst);
     Ok(())
@@ -55,7 +58,10 @@ pub fn hit(point: &str) {
     }
     if let Some(armed) = ARMED.get()
         && armed.point == point
-        && armed.skip.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err()
+        && armed
+            .skip
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            .is_err()
     {
         std::process::abort();
     }

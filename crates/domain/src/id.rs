@@ -80,13 +80,22 @@ pub struct WorkerId(String);
 impl WorkerId {
     pub fn parse(text: &str) -> Result<Self, IdError> {
         let plain = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        if plain { Ok(Self(text.to_owned())) } else { Err(IdError { kind: "worker id" }) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if plain {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError { kind: "worker id" })
+        }
     }
 
     /// A name for a worker whose operator gave none.
     pub fn generate() -> Self {
-        Self(format!("worker-{}", ulid::Ulid::generate().to_string().to_ascii_lowercase()))
+        Self(format!(
+            "worker-{}",
+            ulid::Ulid::generate().to_string().to_ascii_lowercase()
+        ))
     }
 
     pub fn as_str(&self) -> &str {
@@ -140,7 +149,9 @@ impl WaMessageId {
         if (1..=128).contains(&text.len()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(IdError { kind: "WhatsApp message id" })
+            Err(IdError {
+                kind: "WhatsApp message id",
+            })
         }
     }
 

@@ -45,7 +45,9 @@ impl Server {
 /// The text is not an address, or not one that a message can go to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JidError {
-    #[error("is not a WhatsApp address (expected digits, or user@s.whatsapp.net, @c.us, @lid or @g.us)")]
+    #[error(
+        "is not a WhatsApp address (expected digits, or user@s.whatsapp.net, @c.us, @lid or @g.us)"
+    )]
     Malformed,
     #[error("has an unknown server part")]
     UnknownServer,
@@ -57,17 +59,29 @@ pub enum JidError {
 
 impl Jid {
     pub fn pn(number: impl Into<String>) -> Self {
-        Self { user: number.into(), device: 0, server: Server::Pn }
+        Self {
+            user: number.into(),
+            device: 0,
+            server: Server::Pn,
+        }
     }
 
     pub fn lid(user: impl Into<String>) -> Self {
-        Self { user: user.into(), device: 0, server: Server::Lid }
+        Self {
+            user: user.into(),
+            device: 0,
+            server: Server::Lid,
+        }
     }
 
     /// The account's address, without a device.
     #[must_use]
     pub fn to_bare(&self) -> Self {
-        Self { user: self.user.clone(), device: 0, server: self.server }
+        Self {
+            user: self.user.clone(),
+            device: 0,
+            server: self.server,
+        }
     }
 
     pub fn is_group(&self) -> bool {
@@ -95,8 +109,8 @@ impl Jid {
     pub fn parse_recipient(text: &str, default_region: Option<&str>) -> Result<Self, JidError> {
         let text = text.trim();
         if !text.contains('@') {
-            let phone = PhoneNumber::parse(text, default_region)
-                .map_err(|_| JidError::ImpossibleNumber)?;
+            let phone =
+                PhoneNumber::parse(text, default_region).map_err(|_| JidError::ImpossibleNumber)?;
             return Ok(Self::pn(phone.digits()));
         }
         let jid: Self = text.parse()?;
@@ -148,7 +162,11 @@ impl FromStr for Jid {
         if user.is_empty() || user.len() > 40 || !plain {
             return Err(JidError::Malformed);
         }
-        Ok(Self { user: user.to_owned(), device, server })
+        Ok(Self {
+            user: user.to_owned(),
+            device,
+            server,
+        })
     }
 }
 
@@ -189,14 +207,31 @@ mod tests {
         ] {
             assert_eq!(Jid::parse_recipient(text, None).unwrap(), want, "{text}");
         }
-        assert_eq!(Jid::parse_recipient("0812-3456-7890", Some("ID")).unwrap(), want);
-        assert_eq!(Jid::parse_recipient("99@lid", None).unwrap(), Jid::lid("99"));
-        assert!(Jid::parse_recipient("1203-55@g.us", None).unwrap().is_group());
+        assert_eq!(
+            Jid::parse_recipient("0812-3456-7890", Some("ID")).unwrap(),
+            want
+        );
+        assert_eq!(
+            Jid::parse_recipient("99@lid", None).unwrap(),
+            Jid::lid("99")
+        );
+        assert!(
+            Jid::parse_recipient("1203-55@g.us", None)
+                .unwrap()
+                .is_group()
+        );
     }
 
     #[test]
     fn what_cannot_receive_is_refused() {
-        for text in ["", "abc", "12", "1@b", "x@s.whatsapp.net", "12@s.whatsapp.net"] {
+        for text in [
+            "",
+            "abc",
+            "12",
+            "1@b",
+            "x@s.whatsapp.net",
+            "12@s.whatsapp.net",
+        ] {
             assert!(Jid::parse_recipient(text, None).is_err(), "{text}");
         }
         assert_eq!(

@@ -28,7 +28,9 @@ pub mod time;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use event::Event;
-pub use id::{ApiKeyId, EventSeq, FencingToken, MessageId, SessionId, TenantId, WaMessageId, WorkerId};
+pub use id::{
+    ApiKeyId, EventSeq, FencingToken, MessageId, SessionId, TenantId, WaMessageId, WorkerId,
+};
 pub use jid::{Jid, Server};
 pub use message::{Content, Direction, MessageState};
 pub use phone::PhoneNumber;

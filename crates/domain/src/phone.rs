@@ -65,7 +65,9 @@ impl PhoneNumber {
     }
 
     fn international(text: &str) -> Result<Self, PhoneError> {
-        let number = PHONE_NUMBER_UTIL.parse(format!("+{text}"), None).map_err(|_| PhoneError)?;
+        let number = PHONE_NUMBER_UTIL
+            .parse(format!("+{text}"), None)
+            .map_err(|_| PhoneError)?;
         number.is_possible_with_reason().map_err(|_| PhoneError)?;
         Ok(Self::of(&number))
     }
@@ -117,18 +119,34 @@ mod tests {
             ("+6281234567890", "NG", "6281234567890"),
             ("+1 (415) 555-0100", "ID", "14155550100"),
         ] {
-            assert_eq!(PhoneNumber::parse(text, Some(region)).unwrap().digits(), want, "{text}");
+            assert_eq!(
+                PhoneNumber::parse(text, Some(region)).unwrap().digits(),
+                want,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn old_mobiles_that_no_plan_knows_any_more_pass() {
-        assert_eq!(PhoneNumber::parse("551199887766", None).unwrap().digits(), "551199887766");
+        assert_eq!(
+            PhoneNumber::parse("551199887766", None).unwrap().digits(),
+            "551199887766"
+        );
     }
 
     #[test]
     fn what_cannot_exist_is_refused() {
-        for text in ["", "+", "abc", "123", "0", "999999999999999999", "62812x", "+62 12"] {
+        for text in [
+            "",
+            "+",
+            "abc",
+            "123",
+            "0",
+            "999999999999999999",
+            "62812x",
+            "+62 12",
+        ] {
             assert!(PhoneNumber::parse(text, None).is_err(), "{text}");
         }
     }

@@ -44,7 +44,9 @@ impl Backoff {
 
     /// The wait after `failures` failures in a row (from 1), given a random number in `0.0..1.0`.
     pub fn wait(self, failures: u32, random: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(20));
+        let doubled = self
+            .first
+            .saturating_mul(1 << failures.saturating_sub(1).min(20));
         let wait = doubled.min(self.longest);
         let share = f64::from(self.jitter_percent) / 100.0;
         wait.mul_f64(1.0 + share * (random.clamp(0.0, 1.0) * 2.0 - 1.0))
@@ -59,7 +61,9 @@ mod tests {
 
     #[test]
     fn messages_wait_2_4_8_16_32_seconds() {
-        let waits: Vec<u64> = (1..=6).map(|n| Backoff::MESSAGE.wait(n, 0.5).as_secs()).collect();
+        let waits: Vec<u64> = (1..=6)
+            .map(|n| Backoff::MESSAGE.wait(n, 0.5).as_secs())
+            .collect();
         assert_eq!(waits, [2, 4, 8, 16, 32, 32]);
     }
 

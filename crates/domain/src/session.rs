@@ -32,11 +32,15 @@ impl SessionName {
         let plain = (1..=64).contains(&text.len())
             && text != "."
             && text != ".."
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         if plain {
             Ok(Self(text.to_owned()))
         } else {
-            Err(IdError { kind: "session id (1 to 64 letters, digits, `.`, `_`, `-`)" })
+            Err(IdError {
+                kind: "session id (1 to 64 letters, digits, `.`, `_`, `-`)",
+            })
         }
     }
 
@@ -101,7 +105,9 @@ impl FromStr for Desired {
         Self::ALL
             .into_iter()
             .find(|desired| desired.as_str() == text)
-            .ok_or(IdError { kind: "desired state" })
+            .ok_or(IdError {
+                kind: "desired state",
+            })
     }
 }
 

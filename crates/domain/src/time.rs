@@ -35,13 +35,19 @@ impl Timestamp {
     /// The time `later` after this one, saturating.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// The time `earlier` before this one, saturating.
     #[must_use]
     pub fn minus(self, earlier: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(earlier.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(earlier.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How long after `other` this is; zero when it is not.

@@ -72,17 +72,26 @@ const NAMES: [(MessageState, &str, u8); 10] = [
 
 impl MessageState {
     pub fn as_str(self) -> &'static str {
-        NAMES.iter().find(|row| row.0 == self).map_or("", |row| row.1)
+        NAMES
+            .iter()
+            .find(|row| row.0 == self)
+            .map_or("", |row| row.1)
     }
 
     /// The order of states; among what was sent it only rises.
     pub fn rank(self) -> u8 {
-        NAMES.iter().find(|row| row.0 == self).map_or(0, |row| row.2)
+        NAMES
+            .iter()
+            .find(|row| row.0 == self)
+            .map_or(0, |row| row.2)
     }
 
     /// The server has it, so it needs no further attempt.
     pub fn is_sent(self) -> bool {
-        matches!(self, Self::Sent | Self::Delivered | Self::Read | Self::Played)
+        matches!(
+            self,
+            Self::Sent | Self::Delivered | Self::Read | Self::Played
+        )
     }
 
     /// No attempt will follow.
@@ -153,7 +162,11 @@ impl FromStr for MessageState {
     type Err = UnknownState;
 
     fn from_str(text: &str) -> Result<Self, UnknownState> {
-        NAMES.iter().find(|row| row.1 == text).map(|row| row.0).ok_or(UnknownState)
+        NAMES
+            .iter()
+            .find(|row| row.1 == text)
+            .map(|row| row.0)
+            .ok_or(UnknownState)
     }
 }
 
@@ -164,24 +177,38 @@ mod tests {
     use super::*;
 
     fn run(inputs: &[MessageInput]) -> MessageState {
-        inputs.iter().fold(MessageState::Sending, |state, input| match state.apply(*input) {
-            Step::Moved(next) => next,
-            Step::Ignored | Step::Refused => state,
+        inputs.iter().fold(MessageState::Sending, |state, input| {
+            match state.apply(*input) {
+                Step::Moved(next) => next,
+                Step::Ignored | Step::Refused => state,
+            }
         })
     }
 
     #[test]
     fn late_read_receipt_does_not_move_a_played_message_back() {
         let state = MessageState::Played;
-        assert_eq!(state.apply(MessageInput::Receipt(ReceiptKind::Read)), Step::Ignored);
+        assert_eq!(
+            state.apply(MessageInput::Receipt(ReceiptKind::Read)),
+            Step::Ignored
+        );
         assert_eq!(state.apply(MessageInput::ServerAck), Step::Ignored);
     }
 
     #[test]
     fn what_was_sent_cannot_be_cancelled_or_fail() {
-        assert_eq!(MessageState::Sent.apply(MessageInput::Canceled), Step::Refused);
-        assert_eq!(MessageState::Sent.apply(MessageInput::Failed), Step::Ignored);
-        assert_eq!(MessageState::Sending.apply(MessageInput::Canceled), Step::Refused);
+        assert_eq!(
+            MessageState::Sent.apply(MessageInput::Canceled),
+            Step::Refused
+        );
+        assert_eq!(
+            MessageState::Sent.apply(MessageInput::Failed),
+            Step::Ignored
+        );
+        assert_eq!(
+            MessageState::Sending.apply(MessageInput::Canceled),
+            Step::Refused
+        );
     }
 
     #[test]

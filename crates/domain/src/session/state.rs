@@ -20,7 +20,10 @@ pub enum LinkState {
     /// Linked and connected.
     Connected,
     /// Lost the connection; the next attempt is at `until`.
-    Backoff { until: Timestamp, reason: LinkReason },
+    Backoff {
+        until: Timestamp,
+        reason: LinkReason,
+    },
     /// Disconnected as asked; keys kept.
     Stopped,
     /// Nobody scanned or entered the challenge in time, or WhatsApp refused the link.
@@ -28,7 +31,10 @@ pub enum LinkState {
     /// No longer linked.
     LoggedOut { reason: LinkReason },
     /// WhatsApp has banned the number, until then where it said so.
-    Banned { until: Option<Timestamp>, reason: LinkReason },
+    Banned {
+        until: Option<Timestamp>,
+        reason: LinkReason,
+    },
     /// Another connection of the same device took over; not fought over.
     Replaced,
     /// WhatsApp no longer takes this client version; update wagate.
@@ -44,7 +50,10 @@ pub struct LinkReason {
 
 impl LinkReason {
     pub fn new(code: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { code: code.into(), text: text.into() }
+        Self {
+            code: code.into(),
+            text: text.into(),
+        }
     }
 }
 
@@ -110,8 +119,14 @@ mod tests {
         for state in [
             LinkState::Idle,
             LinkState::Connected,
-            LinkState::Backoff { until: Timestamp::EPOCH, reason: reason.clone() },
-            LinkState::Banned { until: None, reason },
+            LinkState::Backoff {
+                until: Timestamp::EPOCH,
+                reason: reason.clone(),
+            },
+            LinkState::Banned {
+                until: None,
+                reason,
+            },
             LinkState::Outdated,
         ] {
             let json = serde_json::to_value(&state).unwrap();

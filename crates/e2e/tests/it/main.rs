@@ -2,6 +2,12 @@
 //!
 //! One file a capability. Every test ends with the network's checkers.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers fail by panicking, as tests do"
+)]
+
 mod command_line;
 mod crash;
 mod dialects;
