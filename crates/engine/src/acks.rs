@@ -1,4 +1,4 @@
-//! Which messages wait for the server's acknowledgement.
+//! Message path, step 5 of 7: which messages wait for the server's acknowledgement.
 //!
 //! The library says `Ok` when a message was written, and never waits for the server (engine rule 2). So
 //! an id is registered here before it is sent, an acknowledgement can come at any time after, and one that

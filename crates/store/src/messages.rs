@@ -1,8 +1,8 @@
-//! Messages of both directions, and how their state moves.
+//! Message path, step 6 of 7: messages of both directions, and how their state moves.
 //!
-//! Message path, step 6 of 7. An outbound message is written together with its queue row, its history
-//! and its event (MP-1, EV-1), with its WhatsApp id already chosen (MP-2). News about it is applied by
-//! rank (MP-3) and only the server's word makes it `Sent` (MP-5). An inbound message is stored once,
+//! An outbound message is written together with its queue row, its history and its event (MP-1, EV-1),
+//! with its WhatsApp id already chosen (MP-2): that is step 2. News about it is applied by rank (MP-3)
+//! and only the server's word makes it `Sent` (MP-5): that is step 6. An inbound message is stored once,
 //! however often it is delivered (IN-1).
 
 mod accept;

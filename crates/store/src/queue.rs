@@ -1,10 +1,10 @@
 //! The queue: what still has to be sent, in which order (MP-4).
 //!
-//! Message path, step 3 of 7. A *lane* is the messages of one chat with one priority, in order of
-//! acceptance. Only a lane's head may be sent, and only one message per chat is in flight; other chats
-//! go on in parallel. A message that waits for another attempt stays the head of its lane, so nothing
-//! overtakes it there. A claim reads ready heads from the front of an index, so that it costs the same
-//! however deep the queue is.
+//! What steps 3 and 4 of the message path take from. A *lane* is the messages of one chat with one
+//! priority, in order of acceptance. Only a lane's head may be sent, and only one message per chat is in
+//! flight; other chats go on in parallel. A message that waits for another attempt stays the head of its
+//! lane, so nothing overtakes it there. A claim reads ready heads from the front of an index, so that it
+//! costs the same however deep the queue is.
 //!
 //! The states of a row and the indexes are explained in the migration. Rows are changed only under the
 //! session's lease, except by `accept` and `cancel`, which the locks below keep apart from the rest.

@@ -1,4 +1,8 @@
 //! Message path, step 1 of 7: messages of a session, and one message.
+//!
+//! Parses the body, takes the caller from the key, calls the use case, shapes its answer; decides
+//! nothing. The wait for the acknowledgement and the shape of the answer are shared with the dialects
+//! (`crate::send`).
 
 use axum::extract::State;
 use axum::response::Response;

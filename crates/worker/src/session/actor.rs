@@ -1,4 +1,4 @@
-//! Message path, step 5 of 7: carries out what `step` decides for one session.
+//! Message path, step 4 of 7: carries out what `step` decides for one session: claims, and sends.
 //!
 //! One task a session. It takes a turn whenever something happened: gathers what there is, asks the core
 //! what follows, writes it in one transaction ([`super::batch`]), then lets the device act. Sends run

@@ -1,4 +1,4 @@
-//! Message path, step 6 of 7: everything that one turn of an actor changes, in one transaction.
+//! Everything that one turn of an actor changes, in one transaction (around step 6 of the path).
 //!
 //! A turn may hold hundreds of acknowledgements and receipts; together with the next claim they cost one
 //! fenced transaction (MP-3, MP-5, SL-1), and the writer groups those of many sessions into one commit.

@@ -1,4 +1,4 @@
-//! Message path, step 4 of 7: hands a claimed message to the engine, and names what went wrong.
+//! Hands a claimed message to the engine, and names what went wrong (the end of step 4 of the path).
 
 use std::time::Duration;
 
