@@ -39,7 +39,9 @@ pub(crate) fn test(quick: bool, arguments: &[String]) -> Result<()> {
     let mut command = run::cargo_command(&["nextest", "run", "--workspace"]);
     if !quick {
         command.env(services::POSTGRES_VARIABLE, services::postgres_up()?);
-        node::packages_up()?;
+        if let Some(path) = node::packages_up()? {
+            command.env("PATH", path);
+        }
         production_binary(&mut command)?;
         command.args(["--run-ignored", "all"]);
     }
