@@ -140,8 +140,9 @@ impl Engine {
 
     /// Opens the socket to WhatsApp, shakes hands and closes it again; for `doctor`.
     pub async fn check_reachable(&self) -> Result<(), EngineError> {
-        self.0.versions.current().await?;
-        pairing::check_server(&self.0).await
+        // First, since a server that is not WhatsApp is the worse finding.
+        pairing::check_server(&self.0).await?;
+        self.0.versions.current().await.map(drop)
     }
 
     /// Waits until every device has let go of its tasks. Stop the devices before.

@@ -162,7 +162,7 @@ impl Inner {
             if self.client.stats().reconnect_errors >= patience.saturating_add(RATE_LIMITED) {
                 failures = failures.saturating_add(RATE_LIMITED);
             }
-            let reason = match self.look_at_handshake(failures).await {
+            let reason = match self.look_at_server(failures, failure.is_some()).await {
                 Ok(()) => failure
                     .or_else(|| self.hub.reason())
                     .or_else(|| self.wire.failure()),
@@ -389,10 +389,11 @@ impl Inner {
         }
     }
 
-    /// A handshake that broke may mean that the other side is not WhatsApp. Asks at the first failure and
-    /// at each eighth after.
-    async fn look_at_handshake(&self, failures: u32) -> Result<(), Ended> {
-        if !self.wire.handshake_broke() || failures % 8 != 1 {
+    /// A handshake that broke may mean that the other side is not WhatsApp, and so may an attempt that
+    /// was hindered before there was one. Asks at the first failure and at each eighth after.
+    async fn look_at_server(&self, failures: u32, hindered: bool) -> Result<(), Ended> {
+        let suspicious = hindered || self.wire.handshake_broke();
+        if !suspicious || failures % 8 != 1 {
             return Ok(());
         }
         match check_server(&self.shared).await {
