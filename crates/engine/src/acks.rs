@@ -170,12 +170,14 @@ impl Acks {
         }
     }
 
-    /// Gives up on everything written: an acknowledgement does not come on another connection.
-    pub(crate) fn expire_all(&self) {
+    /// Waits no longer for anything written: an acknowledgement does not come on another connection.
+    ///
+    /// Nothing is said about it. The event that tells of the lost connection says more than a time-out
+    /// would: whether the session is away for a while, or for ever.
+    pub(crate) fn forget_written(&self) {
         let mut state = self.lock();
-        while let Some((_, wa_id, number)) = state.deadlines.pop_front() {
-            state.time_out(wa_id, number);
-        }
+        state.deadlines.clear();
+        state.waiting.retain(|_, waiting| !waiting.written);
     }
 
     /// Takes the oldest decision.
@@ -311,7 +313,7 @@ mod tests {
         let registered = acks.register(&id).unwrap();
         acks.withdraw(&registered);
         assert_eq!(acks.waiting(), 0);
-        acks.expire_all();
+        acks.expire();
         assert_eq!(acks.take_decided(), None);
     }
 
@@ -333,14 +335,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_connection_ends_the_waiting() {
+    async fn a_lost_connection_ends_the_waiting_of_what_was_written() {
         let acks = acks();
-        let id = WaMessageId::generate();
-        acks.written(acks.register(&id).unwrap());
-        acks.expire_all();
+        let written = WaMessageId::generate();
+        acks.written(acks.register(&written).unwrap());
+        let later = WaMessageId::generate();
+        let registered = acks.register(&later).unwrap();
+        acks.forget_written();
+        assert_eq!(acks.waiting(), 1);
+        assert_eq!(acks.next_deadline(), None);
+        // Its write may have gone to the next connection.
+        acks.written(registered);
+        tokio::time::sleep_until(acks.next_deadline().unwrap()).await;
+        acks.expire();
         assert_eq!(
             acks.take_decided(),
-            Some(EngineEvent::AckTimeout { wa_id: id })
+            Some(EngineEvent::AckTimeout { wa_id: later })
         );
+        assert_eq!(acks.take_decided(), None);
     }
 }

@@ -154,8 +154,9 @@ impl Device {
 
     /// Writes a message, under an id that was stored before (MP-2).
     ///
-    /// `Ok` is not `sent` (MP-5): [`crate::EngineEvent::ServerAck`] or `AckTimeout` follows every `Ok`. The
-    /// same id may be sent again; the recipient's devices take it once.
+    /// `Ok` is not `sent` (MP-5): [`crate::EngineEvent::ServerAck`] or `AckTimeout` follows every `Ok`,
+    /// unless the connection ends before, which `Disconnected` or `Ended` says. The same id may be sent
+    /// again; the recipient's devices take it once.
     pub async fn send(
         &self,
         id: &WaMessageId,

@@ -29,7 +29,8 @@ pub enum EngineEvent {
     },
     /// Logged in: sending works.
     Connected(Identity),
-    /// The connection is gone; the device connects again by itself at `retry_at`.
+    /// The connection is gone; the device connects again by itself at `retry_at`. What was written and
+    /// not acknowledged may have been taken, and gets no time-out: send it again with the same id.
     Disconnected { reason: String, retry_at: Timestamp },
     /// The connection was up but said nothing, and is being replaced. `Disconnected` follows.
     Silent,

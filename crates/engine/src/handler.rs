@@ -35,6 +35,8 @@ const RECEIPTS_MAX: usize = 1024;
 const UNHOOKED_MAX: usize = 256;
 /// Events about the connection; there are a few for each attempt.
 const CONTROL_MAX: usize = 256;
+/// Strangers cause these, as many as they like: they must not push out what the connection says.
+const UNDECRYPTABLE_MAX: usize = CONTROL_MAX / 2;
 
 /// A receipt as it came, before its addresses are looked up.
 pub(crate) struct RawReceipt {
@@ -186,9 +188,9 @@ impl Hub {
         self.ready.notify_one();
     }
 
-    /// The last event. Everything written and not acknowledged is given up before it.
+    /// The last event. What was written and not acknowledged ends with it.
     pub(crate) fn end(&self, why: Ended) {
-        self.acks.expire_all();
+        self.acks.forget_written();
         self.emit(EngineEvent::Ended(why));
         locked(&self.lanes).ended = true;
     }
@@ -253,8 +255,7 @@ impl Hub {
 
     /// The connection is gone, and with it whatever was to be acknowledged on it.
     pub(crate) fn connection_lost(&self) {
-        self.acks.expire_all();
-        self.ready.notify_one();
+        self.acks.forget_written();
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -521,6 +522,10 @@ impl Hub {
             return;
         };
         let at = Timestamp::from_secs(info.timestamp.timestamp());
+        if locked(&self.lanes).control.len() >= UNDECRYPTABLE_MAX {
+            tracing::debug!("a message that could not be decrypted is not told of");
+            return;
+        }
         self.emit(EngineEvent::Undecryptable {
             chat,
             sender,

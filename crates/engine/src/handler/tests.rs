@@ -107,8 +107,9 @@ fn the_end_comes_last_and_once() {
     hub.end(Ended::Replaced);
     let (events, receipts) = drain(&hub);
     assert_eq!(receipts, 1);
-    assert_eq!(events.len(), 4, "{events:?}");
-    assert!(events.contains(&EngineEvent::AckTimeout { wa_id: waiting }));
+    // The end itself says that no acknowledgement comes any more.
+    assert_eq!(events.len(), 3, "{events:?}");
+    assert_eq!(hub.acks.waiting(), 0);
     assert_eq!(events.last(), Some(&EngineEvent::Ended(Ended::Stopped)));
 }
 
@@ -120,4 +121,23 @@ fn the_first_reason_to_end_is_the_cause() {
         reason: "later".to_owned(),
     });
     assert_eq!(hub.terminal(), Some(Ended::Replaced));
+}
+
+#[test]
+fn what_strangers_cause_does_not_push_out_what_the_connection_says() {
+    let hub = hub();
+    hub.emit(EngineEvent::Silent);
+    let jid: wacore_binary::Jid = "6281100000002@s.whatsapp.net".parse().unwrap();
+    let mut info = MessageInfo {
+        id: "3EB0".to_owned(),
+        ..MessageInfo::default()
+    };
+    info.source.chat = jid.clone();
+    info.source.sender = jid;
+    for _ in 0..2 * CONTROL_MAX {
+        hub.undecryptable(&info);
+    }
+    let (events, _) = drain(&hub);
+    assert_eq!(events.first(), Some(&EngineEvent::Silent));
+    assert_eq!(events.len(), UNDECRYPTABLE_MAX);
 }

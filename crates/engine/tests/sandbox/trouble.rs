@@ -75,8 +75,8 @@ async fn a_server_that_says_goodbye_and_stays_is_left() {
         .unwrap();
     let id = companion.send(B, "lost in the goodbye").await;
     companion
-        .expect("the time-out of what was lost", |event| match event {
-            EngineEvent::AckTimeout { wa_id } if *wa_id == id => Some(()),
+        .expect("the end of the connection", |event| match event {
+            EngineEvent::Disconnected { .. } => Some(()),
             _ => None,
         })
         .await;
