@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,7 @@ struct Supervisor {
     budget: f64,
     budget_at: Instant,
     /// When every lease that was not renewed since has ended.
-    renewed_until: Instant,
+    renewed_until: watch::Sender<Instant>,
     /// New leases of sessions whose former actor has not ended yet: one device at a time (SL-1).
     successors: HashMap<SessionId, Lease>,
     /// Leases kept for a while after a fault, so that nobody runs into it at once.
@@ -52,10 +53,12 @@ struct Supervisor {
 /// Runs until `stop`, then until every session has ended, which `gone` tells.
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, gone: CancellationToken) {
     let now = Instant::now();
+    let (renewed_until, leases_end) = watch::channel(now + shared.options.lease_ttl);
+    let letting_go = let_go_in_time(Arc::clone(&shared), leases_end);
     let mut supervisor = Supervisor {
         budget: f64::from(shared.options.restore_per_second.min(ACQUIRE_MAX)),
         budget_at: now,
-        renewed_until: now + shared.options.lease_ttl,
+        renewed_until,
         actors: JoinSet::new(),
         tasks: HashMap::new(),
         successors: HashMap::new(),
@@ -64,9 +67,46 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, gone: Canc
         eager: true,
         shared,
     };
-    supervisor.supervise(&stop).await;
-    supervisor.wind_up().await;
+    let supervising = async {
+        supervisor.supervise(&stop).await;
+        supervisor.wind_up().await;
+    };
+    tokio::select! {
+        () = supervising => {}
+        () = letting_go => {}
+    }
     gone.cancel();
+}
+
+/// Lets every session go when the leases end unrenewed, also while the database keeps the supervisor
+/// waiting: it may have given them to somebody else (SL-1). Ends with the supervisor.
+async fn let_go_in_time(shared: Arc<Shared>, mut leases_end: watch::Receiver<Instant>) {
+    loop {
+        let end = *leases_end.borrow_and_update();
+        tokio::select! {
+            renewed = leases_end.changed() => {
+                if renewed.is_err() {
+                    return;
+                }
+            }
+            () = sleep_until(end) => {
+                let_go(&shared);
+                if leases_end.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn let_go(shared: &Shared) {
+    let handles = shared.handles();
+    if !handles.is_empty() {
+        tracing::error!("the leases have ended, all sessions are let go");
+    }
+    for handle in handles.values() {
+        handle.lose();
+    }
 }
 
 impl Supervisor {
@@ -304,7 +344,7 @@ impl Supervisor {
             .await
         {
             Ok(held) => {
-                self.renewed_until = asked_at + ttl;
+                self.renewed_until.send_replace(asked_at + ttl);
                 let held: HashMap<SessionId, Lease> = held
                     .into_iter()
                     .map(|lease| (lease.session.clone(), lease))
@@ -322,12 +362,8 @@ impl Supervisor {
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "leases could not be renewed");
-                let handles = self.shared.handles();
-                if Instant::now() >= self.renewed_until && !handles.is_empty() {
-                    tracing::error!("the leases have ended, all sessions are let go");
-                    for handle in handles.values() {
-                        handle.lose();
-                    }
+                if Instant::now() >= *self.renewed_until.borrow() {
+                    let_go(&self.shared);
                 }
             }
         }

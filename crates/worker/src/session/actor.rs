@@ -119,9 +119,12 @@ impl Actor {
 
     /// Runs the session until what is wanted is done, the lease is lost, or the process stops.
     pub(crate) async fn run(mut self) -> Outcome {
-        let outcome = match self.turns().await {
-            Ok(()) => Outcome::Done,
-            Err(outcome) => outcome,
+        let lost = self.mailbox.lost.clone();
+        // Wherever a turn waits, for the database too: a lost lease is a device to be let go (SL-1).
+        let outcome = tokio::select! {
+            biased;
+            () = lost.cancelled() => Outcome::LeaseLost,
+            ended = self.turns() => ended.err().unwrap_or(Outcome::Done),
         };
         // Whatever the reason: no device outlives its actor.
         if let Some(device) = self.device.take() {
@@ -159,11 +162,12 @@ impl Actor {
             biased;
             () = self.mailbox.lost.cancelled() => return Err(Outcome::LeaseLost),
             told = self.mailbox.control.recv() => control = told,
+            // Before the events, which are all taken below: a steady stream of them hides no wake-up.
+            () = self.mailbox.work.notified() => inputs.push(Input::Wake),
             event = next_event(&mut self.events) => {
                 inputs.push(self.heard(event));
             }
             Some(job) = self.jobs.join_next() => jobs.push(self.joined(job)?),
-            () = self.mailbox.work.notified() => inputs.push(Input::Wake),
             () = sleep_until(tick_at.unwrap_or_else(Instant::now)), if tick_at.is_some() => {
                 inputs.push(Input::Tick);
             }

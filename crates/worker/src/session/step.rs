@@ -190,6 +190,8 @@ pub(crate) struct Core {
     link: LinkState,
     flights: BTreeMap<WaMessageId, Flight>,
     flights_begun: u64,
+    /// Connections so far: an acknowledgement comes on the one that carried the message, or never.
+    connections: u64,
     hungry: bool,
     claiming: bool,
     linking: Option<link::Linking>,
@@ -212,6 +214,7 @@ impl Core {
             link,
             flights: BTreeMap::new(),
             flights_begun: 0,
+            connections: 0,
             hungry: true,
             claiming: false,
             linking: None,
@@ -314,10 +317,11 @@ impl Core {
     }
 
     fn shut_down(&mut self, now: Timestamp) {
-        if !matches!(self.goal, Goal::Unlink | Goal::Delete) {
+        // The word goes round again and again: only the first time sets the end of the wait.
+        if !matches!(self.goal, Goal::Leave | Goal::Unlink | Goal::Delete) {
             self.goal = Goal::Leave;
+            self.drain_until = Some(now.plus(self.bounds.drain_within));
         }
-        self.drain_until = Some(now.plus(self.bounds.drain_within));
     }
 
     /// Turns what is wanted into a goal.

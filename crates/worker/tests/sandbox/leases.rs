@@ -66,6 +66,32 @@ async fn a_stolen_lease_ends_the_actor_and_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_holder_whom_the_database_keeps_waiting_lets_go_when_its_leases_end() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    harness.phone(FRIEND, "Budi");
+    let worker = harness.worker(options("waiting")).await;
+    let session = harness.linked("hanging", &owner).await;
+    let (free, held) = std::sync::mpsc::channel::<()>();
+    let hang = harness.db.write(move |_| {
+        drop(held.recv());
+        Ok(())
+    });
+    let look = async {
+        owner.expect_companions_online(0).await.unwrap();
+        drop(free);
+    };
+    let (hung, ()) = tokio::join!(hang, look);
+    hung.unwrap();
+    let message = harness.send(&session, FRIEND, "back again").await;
+    harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wanted_is_carried_out_although_the_wake_up_was_lost() {
     let harness = Harness::start().await;
     let owner = harness.phone(OWNER, "Ayu");

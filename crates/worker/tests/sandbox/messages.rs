@@ -98,6 +98,57 @@ async fn what_cannot_be_acknowledged_before_the_stop_goes_out_again_once_with_it
     harness.check();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_doubt_when_the_device_is_unlinked_fails_as_unconfirmed() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    harness.phone(FRIEND, "Budi");
+    let worker = harness.worker(options("unlinked")).await;
+    let session = harness.linked("gone", &owner).await;
+    let matches = Match::from_device("message").account(OWNER);
+    let rule = FaultRule::new(matches, Action::ConflictDeviceRemoved).once();
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let message = harness.send(&session, FRIEND, "did it arrive?").await;
+    let seen = harness.until_message(&message, MessageState::Failed).await;
+    let failure = seen.failure.map(|failure| failure.code);
+    assert_eq!(failure.as_deref(), Some("unconfirmed"));
+    assert!(worker.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn losing_the_connection_costs_a_message_no_attempt() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let patient = WorkerOptions {
+        retries_max: 0,
+        ..options("patient")
+    };
+    let worker = harness.worker(patient).await;
+    let session = harness.linked("flapping", &owner).await;
+    let matches = Match::from_device("message").account(OWNER);
+    let close = Action::Close { abrupt: true };
+    let rule = FaultRule::new(matches, close).when(When {
+        times: Some(4),
+        ..When::default()
+    });
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let message = harness.send(&session, FRIEND, "again and again").await;
+    let seen = harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    assert_eq!(seen.state, MessageState::Delivered, "{:?}", seen.failure);
+    assert_eq!(friend.texts(), ["again and again"]);
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
 /// Nine chats, acknowledgements late, lost or refused, connections cut in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_storm_of_faults_everything_arrives_once_and_in_order() {

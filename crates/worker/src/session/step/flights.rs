@@ -14,6 +14,8 @@ pub(super) struct Flight {
     /// Tells this flight from an earlier one of the same message, whose call may return late.
     number: u64,
     attempt: u32,
+    /// The connection on which it began.
+    connection: u64,
     pub(super) phase: Phase,
 }
 
@@ -57,6 +59,7 @@ impl Core {
                 let flight = Flight {
                     number,
                     attempt,
+                    connection: self.connections,
                     phase: Phase::Sending(Answer::None),
                 };
                 self.flights.insert(wa_id.clone(), flight);
@@ -71,6 +74,8 @@ impl Core {
     }
 
     pub(super) fn written(&mut self, wa_id: &WaMessageId, number: u64, out: &mut Vec<Effect>) {
+        let here = |flight: &Flight| self.online && flight.connection == self.connections;
+        let here = self.flights.get(wa_id).is_some_and(here);
         let Some(flight) = self.flights.get_mut(wa_id).filter(|f| f.number == number) else {
             return;
         };
@@ -80,7 +85,7 @@ impl Core {
         flight.phase = Phase::Written;
         match answer {
             // The connection that carried it is gone, and its answer with it.
-            Answer::None if !self.online => self.put_back(wa_id, out),
+            Answer::None if !here => self.put_back(wa_id, out),
             Answer::None => {}
             Answer::Ack => self.land(wa_id),
             Answer::Nack(code) => self.nacked(wa_id, code, out),
@@ -183,6 +188,7 @@ impl Core {
 
     pub(super) fn put_back(&mut self, wa_id: &WaMessageId, out: &mut Vec<Effect>) {
         if self.flights.remove(wa_id).is_some() {
+            self.hungry = true;
             out.push(Effect::PutBack {
                 wa_id: wa_id.clone(),
             });

@@ -100,8 +100,11 @@ impl Core {
         if self.device != Device::Up {
             return;
         }
+        // Should the end of an earlier connection not have been told.
+        self.ground(false, out);
         self.linked = true;
         self.online = true;
+        self.connections += 1;
         self.hungry = true;
         self.linking = None;
         self.stuck_at = None;

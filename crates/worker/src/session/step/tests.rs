@@ -311,6 +311,46 @@ fn a_stop_does_not_wait_for_ever_and_puts_back_what_is_in_doubt() {
 }
 
 #[test]
+fn a_shutdown_that_is_said_again_and_again_does_not_wait_longer() {
+    let (mut core, id) = one_written();
+    core.step(NOW, [Input::Shutdown]);
+    let end = core.next_tick().unwrap();
+    for quarter in 1..=20 {
+        let now = NOW.plus(Duration::from_millis(250 * quarter));
+        core.step(now, [Input::Shutdown]);
+    }
+    assert_eq!(end.since(NOW), bounds().drain_within);
+    let effects = core.step(end, [Input::Device(EngineEvent::Ended(Ended::Stopped))]);
+    assert_eq!(effects[0], Effect::PutBack { wa_id: id });
+}
+
+#[test]
+fn what_was_written_on_an_earlier_connection_is_sent_again_on_the_next() {
+    let mut core = connected();
+    core.step(NOW, [Input::Wake]);
+    let id = wa_id(1);
+    let claimed = vec![(id.clone(), 1)];
+    core.step(NOW, [Input::Claimed { claimed, asked: 3 }]);
+    let lost = EngineEvent::Disconnected {
+        reason: "reset".to_owned(),
+        retry_at: NOW,
+    };
+    let back = EngineEvent::Connected(identity());
+    core.step(NOW, [Input::Device(lost), Input::Device(back)]);
+    // Nobody waits for its acknowledgement any more.
+    let wa_id = id.clone();
+    let effects = core.step(NOW, [Input::Written { wa_id, flight: 1 }]);
+    assert_eq!(effects[0], Effect::PutBack { wa_id: id });
+}
+
+#[test]
+fn a_new_connection_returns_what_the_last_one_left_unanswered() {
+    let (mut core, id) = one_written();
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Connected(identity()))]);
+    assert_eq!(effects[0], Effect::PutBack { wa_id: id });
+}
+
+#[test]
 fn restart_stops_the_device_and_opens_another() {
     let mut core = connected();
     let effects = core.step(NOW, [Input::Wanted(want(Desired::Running, 2))]);
