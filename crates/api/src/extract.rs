@@ -9,5 +9,5 @@ mod query;
 pub(crate) use auth::{Tenant, WorkerToken, bearer, same_secret};
 pub(crate) use json::{Body, OptionalBody};
 pub(crate) use key::IdempotencyKey;
-pub(crate) use path::{MessagePath, SessionPath};
+pub(crate) use path::{ApiKeyPath, MessagePath, SessionPath};
 pub(crate) use query::Params;

@@ -99,6 +99,7 @@ impl App {
         filter: MessageFilter,
         page: PageRequest,
     ) -> Result<Page<Message>, AppError> {
+        check_cursor(&page)?;
         let (caller, session) = (caller.clone(), session.clone());
         let listed = self
             .db()
@@ -109,8 +110,7 @@ impl App {
                 };
                 messages::list(tx, caller.tenant(), &session.id, &filter, &page).map(Some)
             })
-            .await
-            .map_err(bad_cursor)?;
+            .await?;
         listed.ok_or_else(AppError::session_not_found)
     }
 
@@ -121,6 +121,7 @@ impl App {
         session: &SessionName,
         page: PageRequest,
     ) -> Result<(Session, Page<Message>, u64), AppError> {
+        check_cursor(&page)?;
         let (caller, session) = (caller.clone(), session.clone());
         let listed = self
             .db()
@@ -134,8 +135,7 @@ impl App {
                 let total = messages::count(tx, tenant, &session.id, &filter)?;
                 Ok(Some((session, page, total)))
             })
-            .await
-            .map_err(bad_cursor)?;
+            .await?;
         listed.ok_or_else(AppError::session_not_found)
     }
 
@@ -303,10 +303,12 @@ fn failure_of(message: &Message) -> Option<(Code, String)> {
     Some((code, text))
 }
 
-fn bad_cursor(error: StoreError) -> AppError {
-    match error {
-        StoreError::NotFound { .. } | StoreError::Conflict { .. } => AppError::bad_cursor(),
-        other => other.into(),
+/// A cursor of this list is the number of its last row; with any other, a client would believe that it
+/// has read all.
+fn check_cursor(page: &PageRequest) -> Result<(), AppError> {
+    match page.after.as_deref().map(str::parse::<i64>) {
+        Some(Err(_)) => Err(AppError::bad_cursor()),
+        Some(Ok(_)) | None => Ok(()),
     }
 }
 

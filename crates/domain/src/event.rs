@@ -96,6 +96,21 @@ pub struct MessageReceived {
 }
 
 impl Event {
+    /// Every name that an event can have.
+    pub const NAMES: [&'static str; 11] = [
+        "session.created",
+        "session.status",
+        "session.qr",
+        "session.pairing_code",
+        "session.connected",
+        "session.disconnected",
+        "session.logged_out",
+        "session.deleted",
+        "message.received",
+        "message.queued",
+        "message.status",
+    ];
+
     /// The event's name, as filters and webhooks use it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -127,5 +142,13 @@ mod tests {
         assert_eq!(json["type"], event.name());
         assert_eq!(json["data"]["session"], "a");
         assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+
+    #[test]
+    fn the_names_are_the_tags_that_can_be_read() {
+        let unknown = serde_json::json!({ "type": "nothing", "data": {} });
+        let error = serde_json::from_value::<Event>(unknown).unwrap_err();
+        let listed = Event::NAMES.map(|name| format!("`{name}`")).join(", ");
+        assert!(error.to_string().contains(&listed), "{error}");
     }
 }

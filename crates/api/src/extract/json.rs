@@ -102,8 +102,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    // serde reads an array as a struct whose fields stand in order; nobody means that.
-    if bytes.trim_ascii_start().first() == Some(&b'[')
+    // serde reads an array as a struct whose fields stand in order, which nobody means; of the rest it
+    // would complain with the struct's name, which nobody knows.
+    if bytes.trim_ascii_start().first() != Some(&b'{')
         && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
     {
         return Err(ApiError::field(

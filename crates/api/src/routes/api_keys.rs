@@ -1,18 +1,17 @@
 //! `/api/v1/api-keys`: the tenant's own keys.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wagate_app::Code;
-use wagate_domain::{ApiKeyId, Timestamp};
+use wagate_domain::Timestamp;
 
 use crate::envelope::{Done, List, with_status};
 use crate::error::ApiError;
-use crate::extract::{Body, Tenant};
+use crate::extract::{ApiKeyPath, Body, Tenant};
 use crate::router::ApiState;
 use crate::shapes::ApiKeyOut;
 
@@ -96,10 +95,8 @@ async fn list(
 async fn revoke(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
-    Path(key): Path<String>,
+    ApiKeyPath(key): ApiKeyPath,
 ) -> Result<Done, ApiError> {
-    let key = ApiKeyId::parse(&key)
-        .map_err(|_| ApiError::new(Code::ApiKeyNotFound, "there is no such API key"))?;
     state.app().revoke_api_key(&caller, &key).await?;
     Ok(Done::new("API key revoked"))
 }

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use wagate_app::{Code, EventsRequest};
-use wagate_domain::EventSeq;
 use wagate_domain::limits::PAGE_ROWS_DEFAULT;
+use wagate_domain::{Event, EventSeq};
 
 use super::sessions::check_limit;
 use crate::envelope::List;
@@ -65,15 +65,11 @@ async fn list(
         0 => PAGE_ROWS_DEFAULT,
         limit => limit,
     };
-    let types = params.types.as_deref().unwrap_or_default();
+    let types = read_types(params.types.as_deref().unwrap_or_default())?;
     let request = EventsRequest {
         after: EventSeq(after),
         limit,
-        types: types
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .map(ToOwned::to_owned)
-            .collect(),
+        types,
         wait: read_wait(params.wait)?.unwrap_or_default(),
     };
     let events = state.app().events(&caller, request).await?;
@@ -82,4 +78,21 @@ async fn list(
         events.into_iter().map(EventOut::from).collect(),
         Some(next.to_string()),
     ))
+}
+
+/// The names in a list; a name that no event has would wait for ever.
+fn read_types(list: &str) -> Result<Vec<String>, ApiError> {
+    let names = list
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            if Event::NAMES.contains(&name) {
+                return Ok(name.to_owned());
+            }
+            let message = format!("must be names out of: {}", Event::NAMES.join(", "));
+            Err(ApiError::field(Code::InvalidField, "types", message))
+        })
+        .collect()
 }

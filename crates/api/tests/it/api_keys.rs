@@ -147,3 +147,12 @@ async fn a_key_that_cannot_be_is_refused() {
             .names(path);
     }
 }
+
+#[tokio::test]
+async fn a_path_that_names_no_key_is_not_found_in_the_usual_form() {
+    let gateway = Gateway::start().await;
+    for key in ["nothing", "%ff", "key_01jd8w4qk3v5t9x2r7y6m1n0ba"] {
+        let call = gateway.request("DELETE", &format!("/api/v1/api-keys/{key}"));
+        call.go().await.fails(404, "api_key_not_found");
+    }
+}

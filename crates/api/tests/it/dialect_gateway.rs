@@ -151,6 +151,7 @@ async fn messages_are_paged_by_offset_and_by_cursor() {
         ("limit=0", "limit"),
         ("offset=-1", "offset"),
         ("cursor=a&offset=1", "cursor"),
+        ("cursor=xyz", "cursor"),
     ] {
         let answer = gateway
             .get(&format!("/api/sessions/s/messages?{bad}"))

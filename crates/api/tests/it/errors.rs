@@ -59,6 +59,8 @@ async fn a_body_that_is_not_json_is_told_apart_from_one_with_wrong_fields() {
             .go()
             .await;
         answer.fails(422, "invalid_field").names("body");
+        // The names of our types are nobody's business.
+        assert_eq!(answer.json["error"], "body must be a JSON object", "{body}");
     }
     let twice = "{\"to\":\"1\",\"to\":\"2\"}";
     let answer = gateway

@@ -117,3 +117,17 @@ async fn another_tenants_events_are_out_of_sight() {
     answer.is(StatusCode::OK);
     assert_eq!(answer.json["data"], json!([]));
 }
+
+#[tokio::test]
+async fn a_type_that_no_event_has_is_refused() {
+    let gateway = Gateway::start().await;
+    let known = gateway
+        .get("/api/v1/events?types=message.status,%20session.qr,")
+        .await;
+    known.is(StatusCode::OK);
+    gateway
+        .get("/api/v1/events?types=message.status,message.sent")
+        .await
+        .fails(422, "invalid_field")
+        .names("types");
+}

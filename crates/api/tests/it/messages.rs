@@ -488,7 +488,12 @@ async fn messages_are_listed_newest_first_and_filtered() {
         answer.is(StatusCode::OK);
         assert_eq!(texts(&answer).len(), want, "{filter}");
     }
-    for (bad, path) in [("chat=x", "chat"), ("limit=201", "limit")] {
+    for (bad, path) in [
+        ("chat=x", "chat"),
+        ("limit=201", "limit"),
+        ("cursor=xyz", "cursor"),
+        ("cursor=99999999999999999999", "cursor"),
+    ] {
         gateway
             .get(&format!("{PATH}?{bad}"))
             .await
