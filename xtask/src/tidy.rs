@@ -41,8 +41,10 @@ const LAYERS: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("rusqlite::", &["store"]),
     ("postgres::", &["store"]),
-    ("wacore", &["engine", "network"]),
-    ("whatsapp_rust", &["engine", "network"]),
+    ("wacore::", &["engine", "network"]),
+    ("wacore_", &["engine", "network"]),
+    ("waproto::", &["engine", "network"]),
+    ("whatsapp_rust::", &["engine", "network"]),
     ("axum::", &["api", "wagate", "network", "e2e", "bench"]),
     ("env::var", &["wagate"]),
 ];
