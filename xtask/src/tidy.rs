@@ -179,11 +179,17 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// Whether a line holds the word, not as the end of a longer one (`tokio_postgres::`, `bus::postgres::`).
+/// Whether a line of code holds the word, not as the end of a longer one (`tokio_postgres::`,
+/// `bus::postgres::`) and not in a string, such as a log filter.
 fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        !before.is_some_and(|sign| sign.is_alphanumeric() || sign == '_' || sign == ':')
+        let before = &line[..at];
+        let longer = before
+            .chars()
+            .next_back()
+            .is_some_and(|sign| sign.is_alphanumeric() || sign == '_' || sign == ':');
+        let in_string = before.matches('"').count() % 2 == 1;
+        !longer && !in_string
     })
 }
 
