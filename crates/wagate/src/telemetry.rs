@@ -22,7 +22,8 @@ use crate::config::{LogConfig, LogFormat};
 
 /// Logs as configured, for the rest of the process's life. False if somebody else logs already.
 pub fn init(config: &LogConfig) -> bool {
-    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(directives(&config.level))
+        .unwrap_or_else(|_| EnvFilter::new(directives("info")));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -34,6 +35,19 @@ pub fn init(config: &LogConfig) -> bool {
             .try_init()
             .is_ok(),
     }
+}
+
+/// What a configured level means: `info` is what our own parts say at that level. The protocol library's
+/// lines name people and numbers there, under targets of many names, and come only when asked for.
+fn directives(level: &str) -> String {
+    let each = level.split(',').map(str::trim).map(|directive| {
+        if directive.eq_ignore_ascii_case("info") {
+            "warn,wagate=info"
+        } else {
+            directive
+        }
+    });
+    each.collect::<Vec<_>>().join(",")
 }
 
 /// The process's metrics. A recorder can be installed once a process; every gateway in it shares it.
@@ -170,6 +184,29 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn at_info_the_protocol_library_is_silent_until_asked() {
+        let lines = |level: &str| {
+            let buffer = Buffer::default();
+            let sink = buffer.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(EnvFilter::new(directives(level)))
+                .with_writer(move || sink.clone())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!(target: "wagate_worker::supervisor", "ours");
+                tracing::info!(target: "whatsapp_rust::pair", "push name Ayu");
+                tracing::info!(target: "Client/Group", "group Family");
+                tracing::warn!(target: "whatsapp_rust::client", "warning");
+            });
+            let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+            ["ours", "Ayu", "Family", "warning"].map(|word| text.contains(word))
+        };
+        assert_eq!(lines("info"), [true, false, false, true]);
+        assert_eq!(lines("info,whatsapp_rust=info"), [true, true, false, true]);
+        assert_eq!(lines("debug"), [true, true, true, true]);
     }
 
     #[test]
