@@ -364,11 +364,14 @@ fn check(r: &mut Reader, config: &Config) {
         }
     }
     for origin in &config.server.cors_origins {
-        let plain = url::Url::parse(origin)
-            .is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.path() == "/");
-        if !plain {
+        // Compared byte by byte with what a browser sends: `https://app.example/` would never match.
+        let as_browsers_write_it = url::Url::parse(origin).is_ok_and(|u| {
+            matches!(u.scheme(), "http" | "https") && u.origin().ascii_serialization() == *origin
+        });
+        if !as_browsers_write_it {
             let source = r.source("server.cors_origins");
-            let allowed = "a list of origins such as \"https://app.example.com\"";
+            let allowed = "a list of origins as browsers send them, such as \"https://app.example.com\", with \
+                           no slash at the end";
             r.refuse("server.cors_origins", origin, &source, allowed);
         }
     }

@@ -221,3 +221,22 @@ fn the_page_about_the_configuration_is_up_to_date() {
         "run: cargo run -p wagate -- config document > docs/configuration.md"
     );
 }
+
+#[test]
+fn an_origin_that_no_browser_sends_is_refused() {
+    for origin in [
+        "https://app.example/",
+        "https://app.example:443",
+        "https://APP.example",
+        "https://user@app.example",
+        "https://app.example?x",
+        "ftp://app.example",
+        "*",
+    ] {
+        let problems = problems(&env(&[("WAGATE_SERVER__CORS_ORIGINS", origin)]));
+        assert!(problems.contains("server.cors_origins"), "{problems}");
+    }
+    let good = "https://app.example,http://localhost:3000";
+    let loaded = load(&env(&[("WAGATE_SERVER__CORS_ORIGINS", good)])).unwrap();
+    assert_eq!(loaded.config.server.cors_origins.len(), 2);
+}
