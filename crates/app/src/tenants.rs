@@ -40,6 +40,24 @@ impl App {
         }
     }
 
+    /// Makes the tenant for which the holder of the worker token acts, unless it is there; true when it
+    /// was made. An operator's tenants may have come first, and the setting may have changed since.
+    pub async fn make_worker_tenant(&self, _: Operator) -> Result<bool, AppError> {
+        let (name, now) = (self.options().worker_tenant.clone(), self.now());
+        let made = self
+            .db()
+            .write(move |tx| match tenants::get_by_name(tx, &name)? {
+                Some(_) => Ok(false),
+                None => tenants::create(tx, &name, now).map(|_| true),
+            })
+            .await;
+        match made {
+            // The other process was first.
+            Err(StoreError::Conflict { .. }) => Ok(false),
+            other => Ok(other?),
+        }
+    }
+
     /// Makes a tenant.
     pub async fn create_tenant(&self, _: Operator, name: &str) -> Result<Tenant, AppError> {
         if !(1..=NAME_BYTES_MAX).contains(&name.len()) || name.contains('\0') {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use wagate_domain::{Clock, SystemClock};
 use wagate_engine::Engine;
-use wagate_store::{Db, DbOptions, MasterKey, Sealer, StoreError};
+use wagate_store::{Db, DbOptions, MasterKey, Sealer, StoreError, device_state, tenants};
 
 use crate::cli::say;
 use crate::config::{Config, Problems};
@@ -151,13 +151,7 @@ fn check_key(config: &Config) -> Finding {
             "{} does not exist; the first start of an empty database makes it",
             path.display()
         )),
-        Ok(_) => match open_to_others(path) {
-            Some(mode) if path.exists() => Finding::Bad {
-                what: format!("others can read it ({} has mode {mode:o})", path.display()),
-                cure: format!("chmod 600 {}", path.display()),
-            },
-            _ => Finding::Good("it can be read, by its owner only".to_owned()),
-        },
+        Ok(found) => check_mode(&found, path),
         Err(error @ KeyError::BadFile { .. }) => Finding::Bad {
             what: telemetry::chain(&error).to_string(),
             cure: "put the file back from its copy".to_owned(),
@@ -166,6 +160,21 @@ fn check_key(config: &Config) -> Finding {
             what: telemetry::chain(&error).to_string(),
             cure: "correct security.master_key or security.master_key_file".to_owned(),
         },
+    }
+}
+
+/// The start refuses what everybody can read, and grumbles about what the group can.
+fn check_mode(found: &FoundKey, path: &Path) -> Finding {
+    let cure = format!("chmod 600 {}", path.display());
+    match (found.check_mode(), open_to_others(path)) {
+        (Err(error), _) => Finding::Bad {
+            what: telemetry::chain(&error).to_string(),
+            cure,
+        },
+        (Ok(()), Some(mode)) if found.is_from_file() => {
+            Finding::Note(format!("its group can read it (mode {mode:o}): {cure}"))
+        }
+        (Ok(()), _) => Finding::Good("it can be read, by its owner only".to_owned()),
     }
 }
 
@@ -186,11 +195,28 @@ async fn check_database(config: &Config) -> Finding {
     let started = tokio::time::Instant::now();
     let answered = db.ping().await;
     let took = started.elapsed().as_millis();
+    let key_trouble = key_trouble(&db, &found, &config.security.master_key_file).await;
     db.close().await;
-    match answered {
-        Ok(()) => Finding::Good(format!("it answered in {took} ms")),
-        Err(error) => bad_database(&error),
+    match (answered, key_trouble) {
+        (Err(error), _) => bad_database(&error),
+        (Ok(()), Some(what)) => Finding::Bad {
+            what,
+            cure: "a start is refused until the right key is back".to_owned(),
+        },
+        (Ok(()), None) => Finding::Good(format!("it answered in {took} ms")),
     }
+}
+
+/// Whether the start would refuse this key beside this database. A database with no tables yet has
+/// nothing to open.
+async fn key_trouble(db: &Db, found: &FoundKey, path: &Path) -> Option<String> {
+    let in_use = db.read(tenants::count).await.is_ok_and(|count| count > 0);
+    if in_use && found.is_new() {
+        let path = path.to_owned();
+        return Some(KeyError::Missing { path }.to_string());
+    }
+    let opened = db.read(device_state::probe).await;
+    matches!(opened, Err(StoreError::Sealed)).then(|| serve::StartError::ForeignKey.to_string())
 }
 
 fn bad_database(error: &StoreError) -> Finding {
@@ -305,12 +331,36 @@ mod tests {
             .keep(true)
             .unwrap();
         assert!(matches!(check_key(&config), Finding::Good(_)));
-        let open = fs::Permissions::from_mode(0o640);
-        fs::set_permissions(&config.security.master_key_file, open).unwrap();
+        let to_group = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(&config.security.master_key_file, to_group).unwrap();
+        assert!(matches!(check_key(&config), Finding::Note(_)));
+        let to_all = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(&config.security.master_key_file, to_all).unwrap();
         let Finding::Bad { cure, .. } = check_key(&config) else {
             panic!("not found")
         };
         assert!(cure.starts_with("chmod 600"));
+    }
+
+    #[tokio::test]
+    async fn a_lost_key_beside_a_used_database_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::defaults().unwrap();
+        let path = folder.path().join("wagate.db");
+        config.store.url = format!("sqlite:{}", path.display()).into();
+        config.security.master_key_file = folder.path().join("master.key");
+        let db = serve::open_database(&config).await.unwrap();
+        db.write(|tx| tenants::create(tx, "default", SystemClock.now()))
+            .await
+            .unwrap();
+        db.close().await;
+        assert!(matches!(check_database(&config).await, Finding::Good(_)));
+
+        fs::remove_file(&config.security.master_key_file).unwrap();
+        let Finding::Bad { what, .. } = check_database(&config).await else {
+            panic!("not found")
+        };
+        assert!(what.contains("put the file back"), "{what}");
     }
 
     #[tokio::test]

@@ -36,6 +36,12 @@ pub enum KeyError {
         path.display()
     )]
     Missing { path: PathBuf },
+    #[error(
+        "{} has mode {mode:o}, so that every user of this machine can read the key: chmod 600 {}",
+        path.display(),
+        path.display()
+    )]
+    Exposed { path: PathBuf, mode: u32 },
     #[error("no random numbers for a master key")]
     Random(#[source] StoreError),
 }
@@ -43,6 +49,8 @@ pub enum KeyError {
 /// A master key and where it comes from.
 pub struct FoundKey {
     pub key: MasterKey,
+    /// Where it was read from, if from a file.
+    file: Option<PathBuf>,
     /// Set when the key was made just now and must be kept.
     new_file: Option<PathBuf>,
 }
@@ -63,6 +71,7 @@ impl FoundKey {
             let key = MasterKey::parse(setting).map_err(KeyError::BadSetting)?;
             return Ok(FoundKey {
                 key,
+                file: None,
                 new_file: None,
             });
         }
@@ -75,6 +84,7 @@ impl FoundKey {
                 })?;
                 Ok(FoundKey {
                     key,
+                    file: Some(path.clone()),
                     new_file: None,
                 })
             }
@@ -82,6 +92,7 @@ impl FoundKey {
                 let key = MasterKey::generate().map_err(KeyError::Random)?;
                 Ok(FoundKey {
                     key,
+                    file: None,
                     new_file: Some(path.clone()),
                 })
             }
@@ -90,6 +101,35 @@ impl FoundKey {
                 source,
             }),
         }
+    }
+
+    /// Refuses a file that everybody on this machine can read or write; warns when its group can, since
+    /// some ways of handing a file to a container leave no other choice.
+    pub fn check_mode(&self) -> Result<(), KeyError> {
+        let Some((path, mode)) = self
+            .file
+            .as_ref()
+            .and_then(|path| Some((path, open_to_others(path)?)))
+        else {
+            return Ok(());
+        };
+        if mode & 0o007 != 0 {
+            return Err(KeyError::Exposed {
+                path: path.clone(),
+                mode,
+            });
+        }
+        tracing::warn!(
+            mode = format!("{mode:o}"),
+            "the group can read the master key file: chmod 600 {}",
+            path.display()
+        );
+        Ok(())
+    }
+
+    /// Whether it was read from the file that the configuration names.
+    pub fn is_from_file(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Whether there was none, so that this one was made.
@@ -162,8 +202,13 @@ mod tests {
         let found = FoundKey::find(&config(&path)).unwrap();
         assert_eq!(found.key.to_text(), made.key.to_text());
         assert_eq!(found.keep(false).unwrap(), None);
+        found.check_mode().unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(open_to_others(&path), Some(0o644));
+        let error = found.check_mode().unwrap_err();
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        found.check_mode().unwrap();
     }
 
     #[test]

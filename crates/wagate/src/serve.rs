@@ -24,7 +24,7 @@ use wagate_store::{Db, DbOptions, MigrationReport, Sealer, StoreError, device_st
 use wagate_worker::{Worker, WorkerError, WorkerOptions, WorkerStats};
 
 use crate::config::{Config, StoreConfig, WhatsAppConfig, parse_version};
-use crate::master_key::{FoundKey, KeyError, open_to_others};
+use crate::master_key::{FoundKey, KeyError};
 use crate::process::Usage;
 use crate::telemetry;
 
@@ -123,6 +123,10 @@ impl Gateway {
             stop_app.clone(),
         );
         let first = app.first_start(Operator).await?;
+        let has_worker_token = !config.security.worker_token.expose_secret().is_empty();
+        if has_worker_token && app.make_worker_tenant(Operator).await? {
+            tracing::info!("made the tenant that security.worker_tenant names");
+        }
         tasks.spawn(keep_metrics(stop_app.clone()));
 
         let worker_options = worker_options(&config, address);
@@ -220,13 +224,7 @@ pub(crate) fn install_tls_provider() {
 /// Opens the database of a configuration as the command line needs it: with its key, up to date.
 pub(crate) async fn open_database(config: &Config) -> Result<Db, StartError> {
     let found = FoundKey::find(&config.security)?;
-    if let Some(mode) = open_to_others(&config.security.master_key_file) {
-        tracing::warn!(
-            mode = format!("{mode:o}"),
-            "others can read the master key file: chmod 600 {}",
-            config.security.master_key_file.display()
-        );
-    }
+    found.check_mode()?;
     let db = connect(config, &found).await?;
     if config.store.migrate {
         let report = db.migrate().await.map_err(StartError::Database)?;
@@ -344,6 +342,12 @@ async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), StartError
     };
     let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "other machines can reach the API, which has no TLS of its own: put a proxy with TLS in front"
+        );
+    }
     Ok((listener, address))
 }
 
@@ -387,6 +391,10 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions, StartErro
         at_once: whatsapp.connecting_max,
     };
     options.ack_timeout = config.worker.ack_timeout;
+    // Whoever waits less for an acknowledgement waits less for any answer.
+    let usual = options.liveness;
+    options.liveness.answer_within = usual.answer_within.min(config.worker.ack_timeout);
+    options.liveness.probe_after = usual.probe_after.min(config.worker.ack_timeout * 2);
     options.reconnect.longest = config.worker.reconnect_within;
     Ok(options)
 }

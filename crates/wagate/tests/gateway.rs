@@ -4,11 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::json;
 use wagate::client::Client;
 use wagate::config::Config;
+use wagate::master_key::KeyError;
 use wagate::serve::{Gateway, StartError};
 use wagate::telemetry;
 use wagate_domain::{Desired, Timestamp, WorkerId};
@@ -101,6 +103,13 @@ async fn a_lost_master_key_stops_the_start_and_changes_nothing() {
     );
     assert!(!key_file.exists());
     fs::write(&key_file, key).unwrap();
+    // As one that comes back from a copy: with the mode of any file, until somebody sees to it.
+    let error = Gateway::start(config(folder.path())).await.unwrap_err();
+    assert!(
+        matches!(error, StartError::Key(KeyError::Exposed { .. })),
+        "{error:?}"
+    );
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
     assert!(
         Gateway::start(config(folder.path()))
             .await
@@ -175,4 +184,22 @@ async fn a_taken_port_is_named() {
     config.server.port = taken.local_addr().unwrap().port();
     let error = Gateway::start(config).await.unwrap_err();
     assert!(error.to_string().contains("server.port"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_token_works_although_an_operators_tenant_was_there_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    assert!(Gateway::start(config.clone()).await.unwrap().stop().await);
+    let mut config = config;
+    config.security.worker_token = "a worker token for the test".into();
+    config.security.worker_tenant = "of the worker".to_owned();
+    let gateway = Gateway::start(config).await.unwrap();
+    let body = json!({ "sessionId": "s", "userId": "u" });
+    let created = client(&gateway, "a worker token for the test")
+        .post("/api/session/create", &body)
+        .await
+        .unwrap();
+    assert_eq!(created.status, 201);
+    assert!(gateway.stop().await);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wagate_app::{App, AppError, AppOptions, Operator, PageRequest};
+use wagate_app::{ApiKey, App, AppError, AppOptions, Operator, PageRequest};
 use wagate_domain::{ApiKeyId, Clock, SystemClock, Timestamp};
 use wagate_store::Db;
 use wagate_store::bus::Bus;
@@ -91,11 +91,7 @@ pub(super) async fn key(config: &Config, command: KeyCommand) -> Result<ExitCode
         }
         KeyCommand::List { tenant } => {
             for key in app.tenant_keys(Operator, &tenant).await.map_err(refused)? {
-                let standing = match (key.revoked_at, key.expires_at) {
-                    (Some(at), _) => format!("revoked {at}"),
-                    (None, Some(at)) => format!("expires {at}"),
-                    (None, None) => "active".to_owned(),
-                };
+                let standing = standing(&key, app.now());
                 say(&format!(
                     "{}  {}…  made {}  {standing}  {}\n",
                     key.id, key.prefix, key.created_at, key.name
@@ -115,6 +111,16 @@ pub(super) async fn key(config: &Config, command: KeyCommand) -> Result<ExitCode
     }
     session.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a key works, in a few words.
+fn standing(key: &ApiKey, now: Timestamp) -> String {
+    match (key.revoked_at, key.expires_at) {
+        (Some(at), _) => format!("revoked {at}"),
+        (None, Some(at)) if at <= now => format!("expired {at}"),
+        (None, Some(at)) => format!("expires {at}"),
+        (None, None) => "active".to_owned(),
+    }
 }
 
 /// The use cases over the configured database, for one command.
