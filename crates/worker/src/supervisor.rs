@@ -358,6 +358,9 @@ impl Supervisor {
                         handle.lose();
                     }
                 }
+                let unattended = self.unattended(held);
+                self.eager |= !unattended.is_empty();
+                self.release(unattended).await;
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -367,6 +370,21 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Leases that were renewed although no actor has them: of sessions let go when they could not be
+    /// renewed, and which nobody else has taken. They would be renewed, and nobody run them, for ever.
+    fn unattended(&self, mut held: HashMap<SessionId, Lease>) -> Vec<Lease> {
+        for session in self.shared.handles().keys() {
+            held.remove(session);
+        }
+        for (_, lease) in &self.penalties {
+            held.remove(&lease.session);
+        }
+        for session in self.successors.keys() {
+            held.remove(session);
+        }
+        held.into_values().collect()
     }
 
     fn desired(&mut self, session: &SessionId) {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use wagate_domain::MessageState;
-use wagate_network::faults::{Action, FaultRule, Match, When};
+use wagate_network::faults::{Action, FaultRule, Match, StreamErrorDetail, When};
 use wagate_worker::WorkerOptions;
 
 use crate::harness::{FRIEND, Harness, OWNER, options};
@@ -106,7 +106,12 @@ async fn what_is_in_doubt_when_the_device_is_unlinked_fails_as_unconfirmed() {
     let worker = harness.worker(options("unlinked")).await;
     let session = harness.linked("gone", &owner).await;
     let matches = Match::from_device("message").account(OWNER);
-    let rule = FaultRule::new(matches, Action::ConflictDeviceRemoved).once();
+    let unlink = Action::StreamError {
+        code: Some(401),
+        detail: Some(StreamErrorDetail::ConflictDeviceRemoved),
+        close: true,
+    };
+    let rule = FaultRule::new(matches, unlink).once();
     harness
         .network
         .with_world(|world, _, _| world.faults.add(rule))
