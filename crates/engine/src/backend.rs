@@ -18,6 +18,8 @@ mod tests;
 mod wheel;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wacore::store::error::StoreError as LibraryError;
@@ -58,6 +60,12 @@ mod kind {
     pub(super) const MSG_SECRET_FIRST: u8 = 64;
 }
 
+/// The row of [`kind::META`] that is written to see whether anything can be.
+const WRITABLE: &str = "writable";
+
+/// How often a write that must not fail is tried.
+const INSIST_EVERY: Duration = Duration::from_millis(200);
+
 pub(crate) type Result<T> = std::result::Result<T, LibraryError>;
 
 /// One session's storage, as the library wants it.
@@ -68,6 +76,9 @@ pub(crate) struct SessionBackend {
     pending: PendingDeletes,
     sent: Wheel,
     secrets: Wheel,
+    /// See [`SessionBackend::owe_inbound`].
+    owed: AtomicBool,
+    closed: CancellationToken,
 }
 
 impl SessionBackend {
@@ -83,12 +94,56 @@ impl SessionBackend {
             pending: PendingDeletes::default(),
             sent: Wheel::new(kind::SENT_FIRST, 600),
             secrets: Wheel::new(kind::MSG_SECRET_FIRST, 8 * 24 * 3600),
+            owed: AtomicBool::new(false),
+            closed: CancellationToken::new(),
         }
     }
 
     /// Raised when the lease was found to be lost.
     pub(crate) fn lost(&self) -> &CancellationToken {
         &self.rows.lost
+    }
+
+    /// Inbound messages lie in the buffer and were not committed. They are not acknowledged (IN-1), so
+    /// WhatsApp keeps them, and delivers them again on the next connection only.
+    pub(crate) fn owe_inbound(&self) {
+        self.owed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a new connection would bring messages that could not be committed before, and can be now.
+    pub(crate) async fn wants_redelivery(&self) -> bool {
+        if !self.owed.load(Ordering::SeqCst) {
+            return false;
+        }
+        let written = self.put_one(kind::META, WRITABLE.to_owned(), Vec::new());
+        written.await.is_ok() && self.owed.swap(false, Ordering::SeqCst)
+    }
+
+    /// Tries a write again and again while the database is away, until the device is closed.
+    async fn insist<F, A>(&self, write: F) -> Result<()>
+    where
+        F: Fn() -> A,
+        A: Future<Output = Result<()>>,
+    {
+        loop {
+            let error = match write().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if !is_transient(&error) {
+                return Err(error);
+            }
+            tokio::select! {
+                () = self.closed.cancelled() => return Err(error),
+                () = self.rows.lost.cancelled() => return Err(error),
+                () = tokio::time::sleep(INSIST_EVERY) => {}
+            }
+        }
+    }
+
+    /// The device has hung up: nobody waits for the database on its behalf any more.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
     }
 
     /// Writes what was put off; before the device lets go of its lease.
@@ -176,6 +231,16 @@ impl Rows {
 
 fn library_error(error: StoreError) -> LibraryError {
     LibraryError::Database(Box::new(error))
+}
+
+/// Trying again later may succeed.
+fn is_transient(error: &LibraryError) -> bool {
+    match error {
+        LibraryError::Database(source) => source
+            .downcast_ref::<StoreError>()
+            .is_some_and(StoreError::is_transient),
+        _ => false,
+    }
 }
 
 fn bad_data(error: impl std::error::Error + Send + Sync + 'static) -> LibraryError {

@@ -122,6 +122,7 @@ impl Engine {
             .with_wanted_pre_key_count(options.prekeys.max(1))
             .with_inbound_durability_hook(SinkHook {
                 sink: Arc::clone(&sink),
+                backend: Arc::clone(&backend),
             })
             .with_background_saver_interval(SAVE_EVERY)
             .build()

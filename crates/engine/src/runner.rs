@@ -115,6 +115,7 @@ impl Inner {
         tasks.spawn(async move {
             let why = inner.supervise().await;
             inner.hang_up().await;
+            inner.backend.close();
             inner.backend.flush().await;
             inner.hub.end(why);
         });
@@ -315,10 +316,21 @@ impl Inner {
                 }
                 silent = self.is_silent(&mut health) => silent,
             };
-            if silent && !health.replaced {
+            if health.replaced {
+                continue;
+            }
+            let owed =
+                !silent && self.client.is_logged_in() && self.backend.wants_redelivery().await;
+            if silent || owed {
                 health.replaced = true;
                 drop(turn.take());
-                self.hub.emit(EngineEvent::Silent);
+                if silent {
+                    self.hub.emit(EngineEvent::Silent);
+                } else {
+                    tracing::info!(
+                        "connecting anew for messages that could not be committed before"
+                    );
+                }
                 self.client.reconnect_immediately().await;
             }
         }
@@ -510,6 +522,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// The library's hook: commits before anything is acknowledged (IN-1).
 pub(crate) struct SinkHook {
     pub(crate) sink: Arc<dyn InboundSink>,
+    pub(crate) backend: Arc<SessionBackend>,
 }
 
 #[whatsapp_rust::async_trait]
@@ -523,6 +536,7 @@ impl InboundDurabilityHook for SinkHook {
         if messages.is_empty() {
             return Ok(());
         }
-        Ok(self.sink.commit(messages).await?)
+        let committed = self.sink.commit(messages).await;
+        Ok(committed.inspect_err(|_| self.backend.owe_inbound())?)
     }
 }

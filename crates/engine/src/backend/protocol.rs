@@ -2,7 +2,7 @@
 //! and messages that came but are not committed yet.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use wacore::store::traits::{
@@ -499,13 +499,17 @@ impl ProtocolStore for SessionBackend {
             pending.retain(|key| !again.contains(key));
             pending.iter().cloned().collect()
         });
-        let deleted = done.clone();
-        self.rows
-            .write(move |tx, lease| {
+        let (puts, deleted) = (Arc::new(puts), Arc::new(done.clone()));
+        // The ratchet in the library's memory is past these messages: what is refused now could never be
+        // decrypted again, however often it is delivered. So this waits until the database is back.
+        self.insist(|| {
+            let (puts, deleted) = (Arc::clone(&puts), Arc::clone(&deleted));
+            self.rows.write(move |tx, lease| {
                 device_state::delete_many(tx, lease, kind::PENDING_INBOUND, &deleted)?;
                 device_state::put_many(tx, lease, &puts)
             })
-            .await?;
+        })
+        .await?;
         self.pending
             .with(|pending| pending.retain(|key| !done.contains(key)));
         Ok(())
