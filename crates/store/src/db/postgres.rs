@@ -78,7 +78,7 @@ struct Settings {
 fn session_settings(options: &DbOptions) -> String {
     format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; \
-         SET idle_in_transaction_session_timeout = 60000; SET client_min_messages = warning",
+         SET idle_in_transaction_session_timeout = 10000; SET client_min_messages = warning",
         options.statement_timeout.as_millis(),
         options.busy_timeout.as_millis(),
     )
