@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use wagate::client::{Answer, Client, ClientError};
@@ -36,6 +37,8 @@ pub struct Setup {
     /// Settings of the gateway, beside those that every test needs.
     pub settings: Vec<(String, String)>,
     pub network: NetworkOptions,
+    /// See [`Program::survive_full_disk`].
+    pub survive_full_disk: bool,
 }
 
 /// A network, and a gateway that is attached to it.
@@ -59,6 +62,9 @@ impl Harness {
         for (name, value) in &setup.settings {
             program.set(name, value);
         }
+        if setup.survive_full_disk {
+            program.survive_full_disk();
+        }
         let gateway = GatewayProcess::start(&program, None).await?;
         Ok(Self {
             network,
@@ -75,6 +81,16 @@ impl Harness {
 
     pub fn gateway(&mut self) -> &mut GatewayProcess {
         &mut self.gateway
+    }
+
+    /// Starts another gateway beside the first, on the same database: PostgreSQL only.
+    pub async fn second(&self) -> Result<GatewayProcess> {
+        GatewayProcess::start(&self.program, Some(self.client().key())).await
+    }
+
+    /// From now on this gateway is asked; returns the one that was.
+    pub fn replace(&mut self, gateway: GatewayProcess) -> GatewayProcess {
+        std::mem::replace(&mut self.gateway, gateway)
     }
 
     /// The folder of the database and the master key.
@@ -149,6 +165,35 @@ impl Harness {
             .as_str()
             .context("no id in the answer")?
             .to_owned())
+    }
+
+    /// Sends a text as a careful client does: with a key, again and again until it is accepted. Returns
+    /// the message's id and what the refusals on the way were.
+    pub async fn insist(
+        &self,
+        session: &str,
+        to: &PhoneHandle,
+        text: &str,
+    ) -> Result<(String, Vec<ClientError>)> {
+        let path = format!("/api/v1/sessions/{session}/messages?wait=0");
+        let body = json!({ "to": to.number(), "type": "text", "message": text });
+        let key = [("idempotency-key", text)];
+        let started = Instant::now();
+        let mut refusals = Vec::new();
+        loop {
+            let client = self.client();
+            match client.call(Method::POST, &path, Some(&body), &key).await {
+                Ok(answer) => {
+                    let id = answer.data()["id"]
+                        .as_str()
+                        .context("no id in the answer")?;
+                    return Ok((id.to_owned(), refusals));
+                }
+                Err(error) if started.elapsed() < WAIT_MAX => refusals.push(error),
+                Err(error) => return Err(error).context(format!("{text} is never accepted")),
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
     }
 
     /// Sends a text and returns the whole answer.

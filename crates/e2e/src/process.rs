@@ -108,6 +108,24 @@ impl GatewayProcess {
             .context("the gateway cannot be killed")
     }
 
+    /// Sends it a signal by its name, such as `STOP`.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid().context("the gateway has ended")?;
+        let mut command = Command::new("kill");
+        command.args([format!("-{name}"), pid.to_string()]);
+        must(command).await
+    }
+
+    /// Bounds the size that its files may grow to, as a full disk would; `None` lifts the bound. Needs
+    /// [`Program::survive_full_disk`].
+    pub async fn bound_files(&self, bytes: Option<u64>) -> Result<()> {
+        let pid = self.pid().context("the gateway has ended")?;
+        let soft = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut command = Command::new("prlimit");
+        command.args([format!("--pid={pid}"), format!("--fsize={soft}:")]);
+        must(command).await
+    }
+
     /// Waits until it has ended by itself.
     pub async fn ended(&mut self, bound: Duration) -> Result<ExitStatus> {
         match timeout(bound, self.child.wait()).await {
@@ -179,11 +197,33 @@ impl Program {
         }
     }
 
+    /// Makes a write over the bound of [`GatewayProcess::bound_files`] an error, as on a full disk, and
+    /// not the process's end.
+    pub fn survive_full_disk(&mut self) {
+        let program = std::mem::replace(&mut self.path, PathBuf::from("/bin/sh"));
+        let script = r#"trap "" XFSZ; exec "$0" "$@""#;
+        let before = ["-c".to_owned(), script.to_owned()];
+        let prefix = before.into_iter().chain([program.display().to_string()]);
+        self.prefix.splice(0..0, prefix);
+    }
+
     /// Adds or replaces a setting.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
     }
+}
+
+/// Runs a program of the system; it must succeed.
+async fn must(mut command: Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    bail!(
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Reads the process's output to its end, so that a full pipe never stops it, and looks for the

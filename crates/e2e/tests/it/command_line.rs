@@ -62,3 +62,19 @@ async fn the_doctor_names_what_is_wrong() {
     assert_ne!(code, Some(0), "{text}");
     assert!(text.to_lowercase().contains("whatsapp"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_to_do_about_a_database_that_is_away() {
+    let harness = harness().await;
+    let mut lost = harness.program.clone();
+    lost.set(
+        "WAGATE_STORE__URL",
+        "postgres://wagate:never-shown@127.0.0.1:9/wagate",
+    );
+    let (code, text) = lost.run(&["doctor"]).await.unwrap();
+    assert_ne!(code, Some(0), "{text}");
+    assert!(text.contains("FAIL database"), "{text}");
+    assert!(text.contains("see that the database runs"), "{text}");
+    assert!(text.contains("1 thing(s) stand in the way"), "{text}");
+    assert!(!text.contains("never-shown"), "{text}");
+}

@@ -8,9 +8,12 @@
     reason = "a test's helpers fail by panicking, as tests do"
 )]
 
+mod cluster;
 mod command_line;
 mod crash;
 mod dialects;
+mod disk;
+mod failover;
 mod first_message;
 mod pairing;
 mod postgres;

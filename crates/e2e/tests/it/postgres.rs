@@ -1,16 +1,18 @@
 //! Goal: the same promises on PostgreSQL, also when the server is restarted under load.
 //! Method: a database of its own for each test; its connections are ended while messages are sent.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
 use wagate_e2e::{Database, Harness, Setup};
 
-use crate::support::{FRIEND, GATEWAY, OWNER};
+use crate::cluster::Cluster;
+use crate::support::{FRIEND, GATEWAY, OTHER, OWNER};
 
 /// Makes a database for one test; returns its URL.
 #[expect(clippy::disallowed_methods, reason = "xtask says where the server is")]
-async fn database(name: &str) -> (String, String) {
+pub(crate) async fn database(name: &str) -> (String, String) {
     let server = std::env::var("WAGATE_TEST_POSTGRES_URL").expect("run it by `cargo xtask test`");
     let name = format!("e2e_{name}_{}", std::process::id());
     let (base, _) = server.rsplit_once('/').unwrap();
@@ -101,5 +103,74 @@ async fn a_database_that_goes_away_under_load_loses_nothing() {
     once.sort();
     once.dedup();
     assert_eq!(once.len(), shown.len(), "shown twice: {shown:?}");
+    harness.check().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL"]
+async fn a_server_that_crashes_and_restarts_under_load_loses_and_doubles_nothing() {
+    let cluster = Cluster::start().await;
+    let harness = harness(&cluster.url()).await;
+    let owner = harness.account(OWNER, "Ayu").unwrap();
+    let friend = harness.account(FRIEND, "Budi").unwrap();
+    let other = harness.account(OTHER, "Citra").unwrap();
+    harness.link("pg", &owner).await.unwrap();
+    let stop = AtomicBool::new(false);
+    // One sends, one writes to the session, until the server has crashed twice.
+    let sender = async {
+        let (mut ids, mut refusals) = (Vec::new(), Vec::new());
+        while !stop.load(Ordering::SeqCst) {
+            let text = format!("out-{}", ids.len());
+            let (id, refused) = harness.insist("pg", &friend, &text).await.unwrap();
+            ids.push(id);
+            refusals.extend(refused);
+        }
+        (ids, refusals)
+    };
+    let writer = async {
+        let mut written = 0;
+        while !stop.load(Ordering::SeqCst) {
+            other.send(OWNER, &format!("in-{written}")).await.unwrap();
+            written += 1;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        written
+    };
+    let crashes = async {
+        for _ in 0..2 {
+            let shown = friend.texts().len();
+            harness
+                .until("messages on their way", || async {
+                    let now = friend.texts().len();
+                    Ok((now >= shown + 5, now.into()))
+                })
+                .await
+                .unwrap();
+            cluster.crash_and_restart().await;
+        }
+        stop.store(true, Ordering::SeqCst);
+    };
+    let ((ids, refusals), written, ()) = tokio::join!(sender, writer, crashes);
+    for refused in &refusals {
+        assert_eq!(refused.status(), Some(503), "not honest: {refused}");
+    }
+    for id in &ids {
+        harness.until_message(id, "sent").await.unwrap();
+    }
+    friend
+        .expect_text(&format!("out-{}", ids.len() - 1))
+        .await
+        .unwrap();
+    let wanted: Vec<String> = (0..ids.len()).map(|n| format!("out-{n}")).collect();
+    assert_eq!(friend.texts(), wanted);
+    let received = harness.until_received("pg", written).await.unwrap();
+    let mut texts: Vec<&str> = received
+        .iter()
+        .map(|message| message["text"].as_str().unwrap())
+        .collect();
+    texts.sort_unstable();
+    texts.dedup();
+    assert_eq!((texts.len(), received.len()), (written, written));
+    harness.until_session("pg", "connected").await.unwrap();
     harness.check().unwrap();
 }

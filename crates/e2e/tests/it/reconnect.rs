@@ -64,7 +64,7 @@ async fn a_lost_acknowledgement_is_answered_by_the_same_id_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_connection_is_noticed_and_replaced() {
-    let harness = harness().await;
+    let harness = harness_with(&[("WAGATE_WORKER__ACK_TIMEOUT", "3s")]).await;
     let owner = harness.account(OWNER, "Ayu").unwrap();
     let friend = harness.account(FRIEND, "Budi").unwrap();
     harness.link("silent", &owner).await.unwrap();
