@@ -74,7 +74,7 @@ async fn a_holder_whom_the_database_keeps_waiting_lets_go_when_its_leases_end() 
     let session = harness.linked("hanging", &owner).await;
     let (free, held) = std::sync::mpsc::channel::<()>();
     let hang = harness.db.write(move |_| {
-        drop(held.recv());
+        let _released = held.recv();
         Ok(())
     });
     let look = async {
