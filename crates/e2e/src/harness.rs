@@ -248,7 +248,7 @@ impl Harness {
 
     /// Waits until a session has received so many messages; returns them, newest first.
     pub async fn until_received(&self, session: &str, count: usize) -> Result<Vec<Value>> {
-        let path = format!("/api/v1/sessions/{session}/messages?limit=200");
+        let path = format!("/api/v1/sessions/{session}/messages?direction=inbound&limit=200");
         let seen = self
             .until(
                 &format!("{count} inbound message(s) of {session}"),

@@ -132,7 +132,8 @@ async fn a_server_that_crashes_and_restarts_under_load_loses_and_doubles_nothing
         while !stop.load(Ordering::SeqCst) {
             other.send(OWNER, &format!("in-{written}")).await.unwrap();
             written += 1;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Two hundred are a page, and are not reached.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         written
     };
@@ -163,6 +164,7 @@ async fn a_server_that_crashes_and_restarts_under_load_loses_and_doubles_nothing
         .unwrap();
     let wanted: Vec<String> = (0..ids.len()).map(|n| format!("out-{n}")).collect();
     assert_eq!(friend.texts(), wanted);
+    assert!(written <= 200, "more than a page: {written}");
     let received = harness.until_received("pg", written).await.unwrap();
     let mut texts: Vec<&str> = received
         .iter()
