@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use wacore::iq::devices::RemoveCompanionDeviceSpec;
 use wacore_binary::{Jid as LibraryJid, JidExt as _};
 use wagate_domain::{Content, Jid, LinkChallenge, PhoneNumber, Timestamp, WaMessageId};
+use wagate_store::StoreError;
 use whatsapp_rust::{Client, SendOptions};
 
 use crate::error::EngineError;
@@ -188,13 +189,18 @@ impl Device {
         // In a task of its own: a send that is given up on must not be cut off half-way through
         // Signal's counters (SL-2).
         let task = inner.shared.tasks.spawn(work);
-        let outcome = match tokio::time::timeout(inner.shared.options.send_timeout, task).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(panicked)) => Err(EngineError::Protocol {
-                doing: "sending",
-                source: Box::new(panicked),
-            }),
-            Err(_) => Err(EngineError::Timeout { doing: "sending" }),
+        let bounded = tokio::time::timeout(inner.shared.options.send_timeout, task);
+        let outcome = tokio::select! {
+            outcome = bounded => match outcome {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(panicked)) => Err(EngineError::Protocol {
+                    doing: "sending",
+                    source: Box::new(panicked),
+                }),
+                Err(_) => Err(EngineError::Timeout { doing: "sending" }),
+            },
+            // SL-1: an answer that the library waits for will not come to a device that hangs up.
+            () = inner.backend.lost().cancelled() => Err(StoreError::LeaseLost.into()),
         };
         match outcome {
             Ok(()) => {

@@ -95,7 +95,8 @@ async fn a_database_that_goes_away_under_load_loses_nothing() {
         accepted.len()
     );
     for (n, id) in &accepted {
-        harness.until_message(id, "delivered").await.unwrap();
+        // Not `delivered`: a receipt that comes while the database is away may be lost.
+        harness.until_message(id, "sent").await.unwrap();
         friend.expect_text(&format!("text {n}")).await.unwrap();
     }
     let shown = friend.texts();

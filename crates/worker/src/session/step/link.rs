@@ -140,16 +140,22 @@ impl Core {
     }
 
     /// The connection is gone: what was written and not answered is in doubt, and goes out again with
-    /// the same id when there is a connection (MP-2), unless there will be none with these keys.
+    /// the same id when there is a connection (MP-2), unless there will be none with these keys. Then
+    /// what the engine was still at work on is in doubt as well: the end may overtake the word of a
+    /// write.
     fn ground(&mut self, for_ever: bool, out: &mut Vec<Effect>) {
         self.online = false;
-        let written: Vec<WaMessageId> = self
+        let doubtful: Vec<WaMessageId> = self
             .flights
             .iter()
-            .filter(|(_, flight)| flight.phase == Phase::Written)
+            .filter(|(_, flight)| match flight.phase {
+                Phase::Written => true,
+                Phase::Sending(Answer::Ack) => false,
+                Phase::Sending(Answer::None | Answer::Nack(_)) => for_ever,
+            })
             .map(|(wa_id, _)| wa_id.clone())
             .collect();
-        for wa_id in written {
+        for wa_id in doubtful {
             if for_ever {
                 self.flights.remove(&wa_id);
                 let failure = Failure {
