@@ -46,7 +46,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) client: Arc<Client>,
     state: Arc<PersistenceManager>,
-    backend: Arc<SessionBackend>,
+    pub(crate) backend: Arc<SessionBackend>,
     pub(crate) hub: Arc<Hub>,
     wire: Arc<Wire>,
     /// Somebody wants the device to stop.
