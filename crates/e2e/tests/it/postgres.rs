@@ -120,7 +120,11 @@ async fn a_server_that_crashes_and_restarts_under_load_loses_and_doubles_nothing
     // One sends, one writes to the session, until the server has crashed twice.
     let sender = async {
         let (mut ids, mut refusals) = (Vec::new(), Vec::new());
+        // A phone's screen holds a thousand messages; a quick machine would send more meanwhile.
+        let mut pace = tokio::time::interval(Duration::from_millis(30));
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !stop.load(Ordering::SeqCst) {
+            pace.tick().await;
             let text = format!("out-{}", ids.len());
             let (id, refused) = harness.insist("pg", &friend, &text).await.unwrap();
             ids.push(id);
