@@ -9,6 +9,7 @@ mod batch;
 mod inbound;
 mod outbound;
 mod step;
+mod unsaved;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,6 +21,7 @@ use wagate_store::Lease;
 
 pub(crate) use actor::{Actor, Outcome};
 pub(crate) use step::Bounds;
+pub(crate) use unsaved::LeftBehind;
 
 /// Control messages that may wait; a full lane means that the actor will look at everything anyway.
 const CONTROL_LANE: usize = 8;

@@ -14,7 +14,7 @@ use wagate_engine::Engine;
 use wagate_store::bus::Bus;
 use wagate_store::{Db, StoreError, leases, workers};
 
-use crate::session::{Handle, Standing};
+use crate::session::{Handle, LeftBehind, Standing};
 use crate::{dispatcher, heartbeat, janitor, relay, supervisor};
 
 /// What a worker is told at its start.
@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     pub(crate) network_back: Notify,
     /// Everything that waited for a worker at the start has been taken up.
     pub(crate) restored: AtomicBool,
+    /// News about messages that ended actors could not commit.
+    pub(crate) left: LeftBehind,
     handles: Mutex<HashMap<SessionId, Handle>>,
 }
 
@@ -155,6 +157,7 @@ impl Worker {
             bounds,
             network_back: Notify::new(),
             restored: AtomicBool::new(false),
+            left: LeftBehind::default(),
             handles: Mutex::new(HashMap::new()),
         });
         register(&shared).await.map_err(WorkerError::Register)?;

@@ -3,9 +3,10 @@
 //! One task a session. It takes a turn whenever something happened: gathers what there is, asks the core
 //! what follows, writes it in one transaction ([`super::batch`]), then lets the device act. Sends run
 //! beside it, so that a slow recipient holds up nobody else. A lost lease ends it without another word
-//! (SL-1).
+//! (SL-1); what it heard of messages and could not commit it leaves to the session's next actor.
 
 mod acts;
+mod commit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,19 +14,17 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
-use wagate_domain::message::MessageInput;
-use wagate_domain::{LinkState, Timestamp, WaMessageId, failpoint};
+use tokio::time::{Instant, sleep_until};
+use wagate_domain::{LinkState, Timestamp, WaMessageId};
 use wagate_engine::{Device, Ended, EngineError, EngineEvent};
-use wagate_store::bus::BusMessage;
-use wagate_store::messages::Update;
 use wagate_store::queue::{self, Claimed, Retry};
 use wagate_store::sessions::{self, Session};
 use wagate_store::{Lease, StoreError};
 
-use super::batch::{Batch, Done, Ending};
+use super::batch::{Batch, Ending};
 use super::outbound;
 use super::step::{Core, Effect, Input, Observed, Want};
+use super::unsaved::Unsaved;
 use super::{Control, Mailbox};
 use crate::worker::Shared;
 
@@ -58,6 +57,9 @@ pub(crate) struct Actor {
     core: Core,
     device: Option<Device>,
     events: Option<mpsc::Receiver<EngineEvent>>,
+    /// Heard while a commit took its time, for the next turn.
+    backlog: Vec<Input>,
+    unsaved: Unsaved,
     claims: HashMap<WaMessageId, Claimed>,
     jobs: JoinSet<Job>,
     /// The kind of the owner's phone: told once, right after pairing.
@@ -101,6 +103,7 @@ impl Actor {
             .as_ref()
             .and_then(|identity| identity.platform.clone());
         let core = Core::new(shared.bounds, want_of(&session), session.link);
+        let unsaved = shared.left.take(&lease.session);
         Ok(Actor {
             shared,
             lease,
@@ -108,6 +111,8 @@ impl Actor {
             core,
             device: None,
             events: None,
+            backlog: Vec::new(),
+            unsaved,
             claims: HashMap::new(),
             jobs: JoinSet::new(),
             platform,
@@ -131,6 +136,10 @@ impl Actor {
             self.end(device).await;
         }
         self.jobs.shutdown().await;
+        if outcome != Outcome::Deleted {
+            let left = &self.shared.left;
+            left.put(&self.lease.session, self.unsaved, Instant::now());
+        }
         outcome
     }
 
@@ -151,7 +160,8 @@ impl Actor {
 
     /// Waits until something happens, then takes along whatever else has happened.
     async fn gather(&mut self) -> Turn<Vec<Input>> {
-        let mut inputs = Vec::new();
+        let mut inputs = std::mem::take(&mut self.backlog);
+        let ready = !inputs.is_empty() || !self.unsaved.is_empty();
         let mut jobs = Vec::new();
         let mut control = None;
         let tick_at = self.core.next_tick().map(|at| {
@@ -165,12 +175,13 @@ impl Actor {
             // Before the events, which are all taken below: a steady stream of them hides no wake-up.
             () = self.mailbox.work.notified() => inputs.push(Input::Wake),
             event = next_event(&mut self.events) => {
-                inputs.push(self.heard(event));
+                inputs.extend(self.heard(event));
             }
             Some(job) = self.jobs.join_next() => jobs.push(self.joined(job)?),
             () = sleep_until(tick_at.unwrap_or_else(Instant::now)), if tick_at.is_some() => {
                 inputs.push(Input::Tick);
             }
+            () = std::future::ready(()), if ready => {}
         }
         if let Some(control) = control {
             inputs.extend(self.obey(control).await?);
@@ -181,12 +192,15 @@ impl Actor {
         for job in jobs {
             self.job_done(job, &mut inputs);
         }
-        while inputs.len() < EVENTS_MAX
-            && let Some(events) = &mut self.events
-            && let Ok(event) = events.try_recv()
-        {
-            let input = self.heard(Some(event));
-            inputs.push(input);
+        for _ in 0..EVENTS_MAX {
+            let Some(event) = self
+                .events
+                .as_mut()
+                .and_then(|events| events.try_recv().ok())
+            else {
+                break;
+            };
+            inputs.extend(self.heard(Some(event)));
         }
         Ok(inputs)
     }
@@ -203,15 +217,18 @@ impl Actor {
         })
     }
 
-    /// Turns an event of the device into an input; a channel that closes without a last word counts as
-    /// a fault.
-    fn heard(&mut self, event: Option<EngineEvent>) -> Input {
+    /// Turns an event of the device into an input, and keeps news about messages until they are
+    /// committed; a channel that closes without a last word counts as a fault.
+    fn heard(&mut self, event: Option<EngineEvent>) -> Option<Input> {
         let event = event.unwrap_or_else(|| {
             EngineEvent::Ended(Ended::Fault {
                 reason: "the device went silent".to_owned(),
             })
         });
+        self.unsaved.note(&event);
         match &event {
+            // All that there is to a receipt.
+            EngineEvent::Receipt { .. } => return None,
             EngineEvent::Ended(_) => self.events = None,
             EngineEvent::Paired(identity) => self.platform.clone_from(&identity.platform),
             EngineEvent::Missed { receipts } => {
@@ -219,7 +236,7 @@ impl Actor {
             }
             _ => {}
         }
-        Input::Device(event)
+        Some(Input::Device(event))
     }
 
     async fn obey(&mut self, control: Control) -> Turn<Option<Input>> {
@@ -267,8 +284,7 @@ impl Actor {
                 while let Some(events) = &mut self.events
                     && let Ok(event) = events.try_recv()
                 {
-                    let input = self.heard(Some(event));
-                    inputs.push(input);
+                    inputs.extend(self.heard(Some(event)));
                 }
                 if self.events.take().is_some() {
                     inputs.push(Input::Device(EngineEvent::Ended(Ended::Stopped)));
@@ -316,30 +332,13 @@ impl Actor {
     /// Puts an effect on rows into the batch; gives back one that is the device's.
     fn sort(&mut self, effect: Effect, batch: &mut Batch, now: Timestamp) -> Option<Effect> {
         match effect {
-            Effect::Acked { wa_id, at } => {
+            Effect::Acked { wa_id } => {
                 self.claims.remove(&wa_id);
-                let input = MessageInput::ServerAck;
-                batch.updates.push(Update {
-                    wa_id,
-                    input,
-                    at,
-                    failure: None,
-                });
                 let stale = |at: Timestamp| now.since(at) >= ACTIVITY_EVERY;
                 if self.active_at.is_none_or(stale) {
                     self.active_at = Some(now);
                     batch.active_at = Some(now);
                 }
-            }
-            Effect::Receipt { ids, kind, at } => {
-                let input = MessageInput::Receipt(kind);
-                let updates = ids.into_iter().map(|wa_id| Update {
-                    wa_id,
-                    input,
-                    at,
-                    failure: None,
-                });
-                batch.updates.extend(updates);
             }
             Effect::Retry {
                 wa_id,
@@ -403,93 +402,6 @@ impl Actor {
             identity.platform.clone_from(&self.platform);
         }
         observed
-    }
-
-    /// Commits a batch, however long the database is away; the lease says when to stop trying.
-    async fn commit(&mut self, batch: Batch) -> Turn<Option<(Done, Option<usize>)>> {
-        if batch.is_empty() {
-            return Ok(None);
-        }
-        batch.before_commit();
-        let asked = batch.claim;
-        let batch = Arc::new(batch);
-        let mut tries: u32 = 0;
-        loop {
-            let (lease, work) = (self.lease.clone(), Arc::clone(&batch));
-            let now = self.shared.clock.now();
-            let error = match self
-                .shared
-                .db
-                .write(move |tx| work.write(tx, &lease, now))
-                .await
-            {
-                Ok(done) => {
-                    self.publish(&batch, &done);
-                    return Ok(Some((done, asked)));
-                }
-                Err(StoreError::LeaseLost) => return Err(Outcome::LeaseLost),
-                Err(StoreError::NotFound { .. }) => return Err(Outcome::Deleted),
-                Err(error) => error,
-            };
-            // What a claim in doubt took is only found again by the next holder of the lease.
-            let lost_claim = asked.is_some() && matches!(error, StoreError::InDoubt(_));
-            if !error.is_transient() || lost_claim {
-                return Err(fault(
-                    &self.lease,
-                    &error,
-                    "a session's changes could not be written",
-                ));
-            }
-            tries = tries.saturating_add(1);
-            let pause = wagate_domain::Backoff::RECONNECT.wait(tries.min(4), rand::random());
-            tokio::select! {
-                () = self.mailbox.lost.cancelled() => return Err(Outcome::LeaseLost),
-                () = sleep(pause) => {}
-            }
-        }
-    }
-
-    fn publish(&self, batch: &Batch, done: &Done) {
-        let bus = &self.shared.bus;
-        for message in &done.moved {
-            bus.publish(BusMessage::MessageChanged {
-                message: message.clone(),
-            });
-        }
-        if !batch.observed.is_empty() {
-            bus.publish(BusMessage::SessionChanged {
-                session: self.lease.session.clone(),
-            });
-        }
-        if !batch.observed.is_empty() || !done.moved.is_empty() || !done.claimed.is_empty() {
-            bus.publish(BusMessage::EventsAppended {
-                tenant: self.lease.tenant.clone(),
-            });
-        }
-        metrics::counter!("wagate_messages_sent_total").increment(done.sent);
-        metrics::counter!("wagate_messages_failed_total").increment(done.failed);
-        metrics::counter!("wagate_messages_retried_total").increment(done.retried);
-    }
-
-    /// Keeps what was claimed, and tells the core about it.
-    fn account(
-        &mut self,
-        done: Option<(Done, Option<usize>)>,
-    ) -> Option<(Vec<(WaMessageId, u32)>, usize)> {
-        let (done, asked) = done?;
-        let asked = asked?;
-        if !done.claimed.is_empty() {
-            failpoint::hit("claimed");
-        }
-        let mut claimed = Vec::with_capacity(done.claimed.len());
-        for one in done.claimed {
-            self.shared.bus.publish(BusMessage::MessageChanged {
-                message: one.message.clone(),
-            });
-            claimed.push((one.wa_id.clone(), one.attempt));
-            self.claims.insert(one.wa_id.clone(), one);
-        }
-        Some((claimed, asked))
     }
 }
 

@@ -18,8 +18,7 @@ use std::time::Duration;
 use wagate_domain::message::Failure;
 use wagate_domain::session::LinkReason;
 use wagate_domain::{
-    Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, ReceiptKind, RetryClass, Timestamp,
-    WaMessageId,
+    Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, RetryClass, Timestamp, WaMessageId,
 };
 use wagate_engine::{EngineEvent, Identity};
 
@@ -112,14 +111,8 @@ pub(crate) enum Effect {
     Claim { asked: usize },
     /// Sends a claimed message; answers with [`Input::Written`] or [`Input::NotWritten`].
     Send { wa_id: WaMessageId, flight: u64 },
-    /// WhatsApp's server took the message.
-    Acked { wa_id: WaMessageId, at: Timestamp },
-    /// Devices say something about messages.
-    Receipt {
-        ids: Vec<WaMessageId>,
-        kind: ReceiptKind,
-        at: Timestamp,
-    },
+    /// WhatsApp's server took the message: the claim is done. The actor commits the news itself.
+    Acked { wa_id: WaMessageId },
     /// The claim ends; the message is due again after its wait. Counts as an attempt.
     Retry {
         wa_id: WaMessageId,
@@ -394,13 +387,10 @@ impl Core {
                 self.disconnected(now, &reason, retry_at, out);
             }
             EngineEvent::ServerAck {
-                wa_id,
-                error: None,
-                at,
-                ..
+                wa_id, error: None, ..
             } => {
                 self.acked(&wa_id, Answer::Ack, out);
-                out.push(Effect::Acked { wa_id, at });
+                out.push(Effect::Acked { wa_id });
             }
             EngineEvent::ServerAck {
                 wa_id,
@@ -410,12 +400,11 @@ impl Core {
                 self.acked(&wa_id, Answer::Nack(code), out);
             }
             EngineEvent::AckTimeout { wa_id } => self.ack_timeout(&wa_id, out),
-            EngineEvent::Receipt { ids, kind, at, .. } => {
-                out.push(Effect::Receipt { ids, kind, at });
-            }
             EngineEvent::Ended(ended) => self.ended(now, ended, out),
-            // The engine counts and logs these; nothing in the session's state follows from them.
-            EngineEvent::Silent
+            // The actor commits receipts, the engine counts and logs the others; nothing in the
+            // session's state follows from them.
+            EngineEvent::Receipt { .. }
+            | EngineEvent::Silent
             | EngineEvent::Undecryptable { .. }
             | EngineEvent::Missed { .. } => {}
         }

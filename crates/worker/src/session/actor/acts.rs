@@ -1,23 +1,20 @@
 //! What a session's device does when the core says so, and the end of a deleted session.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wagate_domain::{PhoneNumber, WaMessageId};
-use wagate_engine::{Device, InboundSink};
+use wagate_engine::InboundSink;
 use wagate_store::bus::BusMessage;
 use wagate_store::{StoreError, sessions};
 
+use super::commit::END_WITHIN;
 use super::{Actor, EVENTS_MAX, Job, Outcome, Turn, fault};
 use crate::session::inbound::Sink;
 use crate::session::outbound::{self, Outgoing};
 use crate::session::step::{Effect, Input};
 
-/// Nothing that a device does to end takes longer, or it is left behind. Logging out may have to connect
-/// first.
-const END_WITHIN: Duration = Duration::from_secs(40);
 /// Rows of a deleted session that one transaction removes.
 const DELETE_ROWS: u32 = 500;
 
@@ -139,13 +136,5 @@ impl Actor {
             tenant: self.lease.tenant.clone(),
         });
         Err(Outcome::Deleted)
-    }
-
-    /// Ends a device of which nothing more is wanted; nobody listens to it from here on.
-    pub(super) async fn end(&mut self, device: Device) {
-        self.events = None;
-        if timeout(END_WITHIN, device.stop()).await.is_err() {
-            tracing::warn!(session.id = %self.lease.session, "a device did not stop in time");
-        }
     }
 }

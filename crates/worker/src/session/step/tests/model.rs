@@ -135,7 +135,7 @@ impl Model {
                     );
                     *row = Row::Finished;
                 }
-                Effect::Acked { wa_id, .. } => {
+                Effect::Acked { wa_id } => {
                     if let Some(row) = self.rows.get_mut(&wa_id) {
                         *row = Row::Finished;
                     }
