@@ -5,6 +5,7 @@ mod json;
 mod key;
 mod path;
 mod query;
+mod wording;
 
 pub(crate) use auth::{Tenant, WorkerToken, bearer, same_secret};
 pub(crate) use json::{Body, OptionalBody};

@@ -36,7 +36,8 @@ pub struct ApiOptions {
     pub worker_token: Option<String>,
     /// With it, `/metrics` may be read; the worker token opens it too.
     pub metrics_token: Option<String>,
-    /// Origins whose pages may call; `*` for all. Empty: none.
+    /// Origins whose pages may call; `*` stands for all, also beside others. Empty: none. No page may
+    /// send cookies.
     pub cors_origins: Vec<String>,
     /// The name of this worker, and where it runs, for `/info`.
     pub worker_id: String,

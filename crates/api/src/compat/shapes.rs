@@ -142,7 +142,7 @@ impl From<Message> for SentOut {
 /// Which messages.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct MessagesParams {
     /// Messages at most; what is more than 200 counts as 200.
     #[param(minimum = 1, required = false)]

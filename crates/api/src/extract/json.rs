@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use wagate_app::Code;
 
+use super::wording::complaint;
 use crate::error::ApiError;
 use crate::router::ApiState;
 
@@ -129,16 +130,16 @@ fn refusal(path: String, error: &serde_json::Error) -> ApiError {
             format!("the body is not valid JSON: {}", without_position(error)),
         );
     }
-    let text = without_position(error);
-    let path = match named_field(&text) {
-        Some(field) if path == "." => field.to_owned(),
+    let complaint = complaint(&without_position(error));
+    let path = match complaint.field {
+        Some(field) if path == "." => field,
         Some(field) if path != field && !path.ends_with(&format!(".{field}")) => {
             format!("{path}.{field}")
         }
         _ if path == "." => "body".to_owned(),
         _ => path,
     };
-    ApiError::field(Code::InvalidField, path, format!("is refused: {text}"))
+    ApiError::field(Code::InvalidField, path, complaint.sentence)
 }
 
 /// The message of `serde_json` without its line and column, which say nothing about one-line bodies.
@@ -148,12 +149,4 @@ fn without_position(error: &serde_json::Error) -> String {
         Some(end) => text[..end].to_owned(),
         None => text,
     }
-}
-
-/// The field that a complaint of serde names: missing, unknown or repeated.
-fn named_field(text: &str) -> Option<&str> {
-    let rest = ["missing field `", "unknown field `", "duplicate field `"]
-        .into_iter()
-        .find_map(|start| text.strip_prefix(start))?;
-    rest.split_once('`').map(|(field, _)| field)
 }

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use wagate_app::Code;
 
+use super::wording::complaint;
 use crate::error::ApiError;
 use crate::router::ApiState;
 
@@ -26,19 +27,20 @@ impl<T: DeserializeOwned> FromRequestParts<ApiState> for Params<T> {
 /// `Failed to deserialize query string: limit: invalid digit found in string` is axum's form.
 fn refusal(text: &str) -> ApiError {
     let text = text
-        .rsplit_once("query string: ")
+        .split_once("query string: ")
         .map_or(text, |(_, rest)| rest);
-    let named = ["unknown field `", "missing field `", "duplicate field `"]
-        .into_iter()
-        .find_map(|start| text.split_once(start))
-        .and_then(|(_, rest)| rest.split_once('`'))
-        .map(|(field, _)| (field, text));
-    let (path, why) = named
-        .or_else(|| text.split_once(": "))
-        .unwrap_or(("query", text));
+    let whole = complaint(text);
+    let (path, sentence) = match (whole.field, text.split_once(": ")) {
+        (Some(field), _) => (field, whole.sentence),
+        (None, Some((path, why))) => {
+            let part = complaint(why);
+            (part.field.unwrap_or_else(|| path.to_owned()), part.sentence)
+        }
+        (None, None) => ("query".to_owned(), whole.sentence),
+    };
     ApiError::field(
         Code::InvalidField,
         path,
-        format!("(in the query) is refused: {why}"),
+        format!("(in the query) {sentence}"),
     )
 }

@@ -152,6 +152,7 @@ async fn messages_are_paged_by_offset_and_by_cursor() {
         ("offset=-1", "offset"),
         ("cursor=a&offset=1", "cursor"),
         ("cursor=xyz", "cursor"),
+        ("limits=3", "limits"),
     ] {
         let answer = gateway
             .get(&format!("/api/sessions/s/messages?{bad}"))

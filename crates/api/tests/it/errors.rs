@@ -79,6 +79,57 @@ async fn a_body_that_is_not_json_is_told_apart_from_one_with_wrong_fields() {
 }
 
 #[tokio::test]
+async fn a_value_of_the_wrong_type_is_told_in_a_sentence() {
+    let gateway = Gateway::start().await;
+    let number = "must be a whole number, 0 or more";
+    for (field, value, sentence) in [
+        ("wait", json!("5"), format!("{number}, not a string")),
+        ("wait", json!(-1), number.to_owned()),
+        (
+            "wait",
+            json!(1.5),
+            format!("{number}, not a number with a fraction"),
+        ),
+        ("text", json!(5), "must be a string".to_owned()),
+        (
+            "text",
+            json!(["x"]),
+            "must be a string, not a list".to_owned(),
+        ),
+    ] {
+        let mut body = json!({ "to": PEER, "text": "x" });
+        body[field] = value;
+        let answer = gateway.post(SEND, body).await;
+        answer.fails(422, "invalid_field").names(field);
+        assert_eq!(answer.json["error"], format!("{field} {sentence}"));
+    }
+    let unknown = json!({ "name": "x", "expires": "never" });
+    let answer = gateway.post("/api/v1/api-keys", unknown).await;
+    answer.fails(422, "invalid_field").names("expires");
+    let sentence = "expires is not known here; known: name, expiresAt";
+    assert_eq!(answer.json["error"], sentence);
+    let answer = gateway.post("/api/v1/api-keys", json!({})).await;
+    assert_eq!(answer.json["error"], "name is missing");
+
+    for (query, sentence) in [
+        ("limit=ten", format!("limit (in the query) {number}")),
+        ("limit=", format!("limit (in the query) {number}")),
+        (
+            "limit=99999999999",
+            "limit (in the query) is too large".to_owned(),
+        ),
+        (
+            "pages=2",
+            "pages (in the query) is not known here; known: limit, cursor".to_owned(),
+        ),
+    ] {
+        let answer = gateway.get(&format!("/api/v1/sessions?{query}")).await;
+        answer.fails(422, "invalid_field");
+        assert_eq!(answer.json["error"], sentence);
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_another_type_is_refused() {
     let gateway = Gateway::start().await;
     let body = json!({ "to": PEER, "text": "x" }).to_string();
@@ -213,6 +264,24 @@ async fn origins_are_allowed_as_configured() {
         failing.header("access-control-allow-origin"),
         "https://app.example"
     );
+}
+
+#[tokio::test]
+async fn every_origin_is_allowed_by_a_star_and_none_may_send_cookies() {
+    for origins in [vec!["*"], vec!["https://app.example", "*"]] {
+        let gateway = Gateway::with(|options| {
+            options.cors_origins = origins.into_iter().map(str::to_owned).collect();
+        });
+        let gateway = gateway.await;
+        let answer = gateway
+            .anonymous("GET", "/health")
+            .header("origin", "https://anybody.example")
+            .go()
+            .await;
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        let credentials = "access-control-allow-credentials";
+        assert!(answer.headers.get(credentials).is_none());
+    }
 }
 
 #[tokio::test]

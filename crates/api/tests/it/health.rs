@@ -33,10 +33,45 @@ async fn health_is_plain_without_credentials_and_the_workers_with_its_token() {
             } })
         );
     }
-    let wrong = gateway
-        .anonymous("GET", "/health")
-        .header("authorization", "Bearer wrong");
-    wrong.go().await.fails(401, "unauthorized");
+    for wrong in ["Bearer wrong", "Bearer ", "Basic d3Jvbmc="] {
+        let call = gateway.anonymous("GET", "/health");
+        let answer = call.header("authorization", wrong).go().await;
+        answer.fails(401, "unauthorized");
+    }
+}
+
+#[tokio::test]
+async fn health_is_plain_with_a_tenants_own_key() {
+    let gateway = Gateway::start().await;
+    let bearer = format!("Bearer {}", gateway.key);
+    let health = || {
+        let call = gateway.anonymous("GET", "/health");
+        call.header("authorization", &bearer).go()
+    };
+    let plain = json!({ "status": "ok", "timestamp": "2026-11-21T08:00:00.000Z" });
+    let answer = health().await;
+    answer.is(StatusCode::OK);
+    assert_eq!(answer.json, plain);
+    let by_header = gateway.request("GET", "/health").go().await;
+    assert_eq!(by_header.json, plain);
+    // The worker's own view stays the worker's.
+    let call = gateway.anonymous("GET", "/api/health");
+    let answer = call.header("authorization", &bearer).go().await;
+    answer.fails(401, "unauthorized");
+
+    // The process lives, whoever can look the key up or not.
+    gateway.db.clone().close().await;
+    let unknown = "Bearer wg_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for bearer in [&*bearer, unknown] {
+        let call = gateway.anonymous("GET", "/health");
+        let answer = call.header("authorization", bearer).go().await;
+        answer.is(StatusCode::OK);
+    }
+    gateway
+        .worker_request("GET", "/health")
+        .go()
+        .await
+        .is(StatusCode::OK);
 }
 
 #[tokio::test]
