@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use wacore::store::error::StoreError as LibraryError;
 use wagate_domain::{Clock, SessionId};
 use wagate_store::device_state::{Put, StateKind};
-use wagate_store::{Db, Lease, StoreError, Tx};
+use wagate_store::{Db, Lease, StoreError, Tx, When};
 
 use cache::UserCache;
 use protocol::PendingDeletes;
@@ -158,12 +158,7 @@ impl SessionBackend {
     }
 
     async fn put_all(&self, puts: Vec<Put>) -> Result<()> {
-        if puts.is_empty() {
-            return Ok(());
-        }
-        self.rows
-            .write(move |tx, lease| wagate_store::device_state::put_many(tx, lease, &puts))
-            .await
+        self.rows.put(&puts, When::Now).await
     }
 
     async fn get_one(&self, kind: StateKind, key: impl Into<String>) -> Result<Option<Vec<u8>>> {
@@ -217,15 +212,24 @@ impl Rows {
         f: impl FnOnce(&mut Tx<'_>, &Lease) -> std::result::Result<R, StoreError> + Send + 'static,
     ) -> Result<R> {
         let lease = Arc::clone(&self.lease);
-        self.db
-            .write(move |tx| f(tx, &lease))
-            .await
-            .map_err(|error| {
-                if matches!(error, StoreError::LeaseLost) {
-                    self.lost.cancel();
-                }
-                library_error(error)
-            })
+        let written = self.db.write(move |tx| f(tx, &lease)).await;
+        written.map_err(|error| self.refused(error))
+    }
+
+    /// Upserts rows, atomically and durably.
+    async fn put(&self, puts: &[Put], when: When) -> Result<()> {
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let written = self.db.put_state(&self.lease, puts, when).await;
+        written.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: StoreError) -> LibraryError {
+        if matches!(error, StoreError::LeaseLost) {
+            self.lost.cancel();
+        }
+        library_error(error)
     }
 }
 

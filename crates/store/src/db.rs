@@ -32,9 +32,20 @@ pub(crate) use dialect::Lock;
 pub(crate) use sql::{steps, values};
 pub(crate) use value::{Row, Value, params};
 
+use crate::device_state::{self, Put};
 use crate::error::StoreError;
+use crate::leases::Lease;
 use crate::seal::Sealer;
-use job::{Message, TypedJob};
+use job::{Message, PutJob, TypedJob};
+
+/// How soon a write is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Somebody waits for it.
+    Now,
+    /// It may stay some milliseconds until another commit takes it along.
+    Soon,
+}
 
 /// How to open a database.
 #[derive(Clone)]
@@ -158,7 +169,43 @@ impl Db {
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
-        self.submit(&self.0.writer, true, closure).await
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(TypedJob::new(closure, reply, true));
+        let message = Message::Run(job, When::Now);
+        self.submit(&self.0.writer, message, answer).await
+    }
+
+    /// As [`Self::write`], for what nobody waits for: it may stay some milliseconds until another commit
+    /// takes it along. Afterwards it is as durable as any other.
+    pub async fn write_soon<R, F>(&self, closure: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(TypedJob::new(closure, reply, true));
+        let message = Message::Run(job, When::Soon);
+        self.submit(&self.0.writer, message, answer).await
+    }
+
+    /// Writes device state as [`device_state::put_many`] does, and more cheaply: values are sealed by the
+    /// caller, and SQLite's writer puts what many sessions write into one statement. `Ok` means committed
+    /// (SL-2). It goes before the closures that wait at the same time.
+    pub async fn put_state(
+        &self,
+        lease: &Lease,
+        puts: &[Put],
+        when: When,
+    ) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = PutJob {
+            lease: lease.clone(),
+            rows: device_state::seal(&self.0.sealer, &lease.session, puts)?,
+            failed: None,
+            reply,
+        };
+        self.submit(&self.0.writer, Message::Put(job, when), answer)
+            .await
     }
 
     /// Runs a closure that only reads, on one consistent snapshot that has every write answered before.
@@ -167,7 +214,10 @@ impl Db {
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
-        self.submit(&self.0.reader, false, closure).await
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(TypedJob::new(closure, reply, false));
+        let message = Message::Run(job, When::Now);
+        self.submit(&self.0.reader, message, answer).await
     }
 
     /// The sealer with which the rows of this database are sealed.
@@ -212,18 +262,12 @@ impl Db {
         }
     }
 
-    async fn submit<R, F>(
+    async fn submit<R>(
         &self,
         queue: &mpsc::Sender<Message>,
-        writes: bool,
-        closure: F,
-    ) -> Result<R, StoreError>
-    where
-        R: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Run(Box::new(TypedJob::new(closure, reply, writes)));
+        message: Message,
+        answer: oneshot::Receiver<Result<R, StoreError>>,
+    ) -> Result<R, StoreError> {
         match queue.send_timeout(message, self.0.queue_wait).await {
             Ok(()) => {}
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => return Err(StoreError::Busy),

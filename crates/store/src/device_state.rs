@@ -3,11 +3,14 @@
 //! SL-2: a write is durable when it returns, and refused once another worker holds the session. Keys are
 //! readable, since they are looked up by prefix; a value is bound to its place by the seal.
 
+use std::collections::HashMap;
+
 use wagate_domain::SessionId;
 
 use crate::db::{Tx, Value, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
+use crate::seal::Sealer;
 
 /// What a row holds. The engine numbers its kinds and never gives a number a second meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,13 +117,34 @@ pub fn exists(tx: &mut Tx<'_>, session: &SessionId, kind: StateKind) -> Result<b
 
 /// Writes values, new or not. Of a key that comes twice the last value stays.
 pub fn put_many(tx: &mut Tx<'_>, lease: &Lease, puts: &[Put]) -> Result<(), StoreError> {
+    let sealed = seal(tx.sealer(), &lease.session, puts)?;
+    put_sealed(tx, lease, &sealed)
+}
+
+/// A value that is sealed for its place.
+pub(crate) struct SealedPut {
+    kind: StateKind,
+    key: String,
+    value: Vec<u8>,
+}
+
+/// As [`put_many`], with values that are sealed already.
+pub(crate) fn put_sealed(
+    tx: &mut Tx<'_>,
+    lease: &Lease,
+    rows: &[SealedPut],
+) -> Result<(), StoreError> {
     tx.fence(lease)?;
-    let sealed = seal(tx, lease, puts)?;
-    let rows: Vec<Vec<Value<'_>>> = sealed
-        .iter()
-        .map(|(put, value)| {
-            params![&lease.session, put.kind.0, &put.key, value.as_slice()].to_vec()
-        })
+    put_rows(tx, rows.iter().map(|row| (&lease.session, row)))
+}
+
+/// Writes rows of sessions whose leases were checked. On PostgreSQL no row may come twice.
+pub(crate) fn put_rows<'r>(
+    tx: &mut Tx<'_>,
+    rows: impl Iterator<Item = (&'r SessionId, &'r SealedPut)>,
+) -> Result<(), StoreError> {
+    let rows: Vec<Vec<Value<'_>>> = rows
+        .map(|(session, row)| params![session, row.kind.0, &row.key, row.value.as_slice()].to_vec())
         .collect();
     tx.insert_rows(
         "INSERT INTO device_state (session_id, kind, key, value)",
@@ -135,10 +159,10 @@ pub fn put_many(tx: &mut Tx<'_>, lease: &Lease, puts: &[Put]) -> Result<(), Stor
 /// was deleted.
 pub fn update_many(tx: &mut Tx<'_>, lease: &Lease, puts: &[Put]) -> Result<(), StoreError> {
     tx.fence(lease)?;
-    for (put, value) in seal(tx, lease, puts)? {
+    for put in seal(tx.sealer(), &lease.session, puts)? {
         tx.execute(
             "UPDATE device_state SET value = $4 WHERE session_id = $1 AND kind = $2 AND key = $3",
-            params![&lease.session, put.kind.0, &put.key, value],
+            params![&lease.session, put.kind.0, &put.key, put.value],
         )?;
     }
     Ok(())
@@ -250,12 +274,12 @@ fn place_of(session: &str, kind: i64, key: &str) -> Vec<u8> {
 
 /// Seals each value for its place; of a key that comes twice only the last is kept, since one statement
 /// cannot write a row twice.
-fn seal<'p>(
-    tx: &Tx<'_>,
-    lease: &Lease,
-    puts: &'p [Put],
-) -> Result<Vec<(&'p Put, Vec<u8>)>, StoreError> {
-    let mut last = std::collections::HashMap::with_capacity(puts.len());
+pub(crate) fn seal(
+    sealer: &Sealer,
+    session: &SessionId,
+    puts: &[Put],
+) -> Result<Vec<SealedPut>, StoreError> {
+    let mut last = HashMap::with_capacity(puts.len());
     for (index, put) in puts.iter().enumerate() {
         last.insert((put.kind, put.key.as_str()), index);
     }
@@ -263,8 +287,11 @@ fn seal<'p>(
         .enumerate()
         .filter(|(index, put)| last.get(&(put.kind, put.key.as_str())) == Some(index))
         .map(|(_, put)| {
-            let place = place(&lease.session, put.kind, &put.key);
-            Ok((put, tx.sealer().seal(&place, &put.value)?))
+            Ok(SealedPut {
+                kind: put.kind,
+                key: put.key.clone(),
+                value: sealer.seal(&place(session, put.kind, &put.key), &put.value)?,
+            })
         })
         .collect()
 }

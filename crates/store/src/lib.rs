@@ -30,7 +30,7 @@ pub mod sessions;
 pub mod tenants;
 pub mod workers;
 
-pub use db::{Db, DbOptions, Dialect, MigrationReport, Tx};
+pub use db::{Db, DbOptions, Dialect, MigrationReport, Tx, When};
 pub use error::StoreError;
 pub use leases::Lease;
 pub use page::{Page, PageRequest};

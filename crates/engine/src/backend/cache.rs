@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use wagate_store::When;
 use wagate_store::device_state::{self, Put, StateKind};
 
 use super::{Result, SessionBackend, kind};
@@ -129,7 +130,8 @@ impl Known {
         let value = if put.kind == kind::SESSION {
             Value::InDatabase
         } else {
-            Value::Here(Bytes::from(put.value))
+            // Boxed, so that a buffer that grew while it was written is cut to its length.
+            Value::Here(Bytes::from(put.value.into_boxed_slice()))
         };
         match user
             .rows
@@ -290,13 +292,21 @@ impl SessionBackend {
         + Send
         + 'static,
     ) -> Result<R> {
+        self.change_user_rows(self.rows.write(work)).await
+    }
+
+    /// Carries out a write of cached kinds that says what it changed.
+    async fn change_user_rows<R>(
+        &self,
+        write: impl Future<Output = Result<(R, Vec<Change>)>>,
+    ) -> Result<R> {
         let _one_at_a_time = self.cache.gate.lock().await;
         self.cache.lock().epoch += 1;
         let mut in_flight = WriteInFlight {
             cache: &self.cache,
             done: false,
         };
-        let written = self.rows.write(work).await;
+        let written = write.await;
         in_flight.done = true;
         let mut known = self.cache.lock();
         known.epoch += 1;
@@ -326,8 +336,8 @@ impl SessionBackend {
         if puts.is_empty() {
             return Ok(());
         }
-        self.write_user_rows(move |tx, lease| {
-            device_state::put_many(tx, lease, &puts)?;
+        self.change_user_rows(async {
+            self.rows.put(&puts, When::Now).await?;
             Ok(((), puts.into_iter().map(Change::Put).collect()))
         })
         .await

@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use wacore::store::traits::{MsgSecretEntry, MsgSecretStore};
+use wagate_store::When;
 use wagate_store::device_state::{self, Put};
 
 use super::wheel::{any_row, delete_kinds};
@@ -38,7 +39,9 @@ impl MsgSecretStore for SessionBackend {
                 value,
             }
         });
-        self.put_all(puts.collect()).await?;
+        // The library reads them from its buffer until this returns, and waits for nothing.
+        let puts: Vec<Put> = puts.collect();
+        self.rows.put(&puts, When::Soon).await?;
         Ok(stored)
     }
 

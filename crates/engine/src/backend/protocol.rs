@@ -10,7 +10,7 @@ use wacore::store::traits::{
     TcTokenEntry,
 };
 use wagate_store::device_state::{self, Put};
-use wagate_store::{Lease, StoreError, Tx};
+use wagate_store::{Lease, StoreError, Tx, When};
 
 use super::cache::Change;
 use super::{Result, SessionBackend, bad_data, from_json, kind, to_json, wrong_form};
@@ -434,9 +434,14 @@ impl ProtocolStore for SessionBackend {
         message_id: &str,
         payload: &[u8],
     ) -> Result<()> {
-        let kind = self.sent.spoke(self.clock.now().as_secs());
-        self.put_one(kind, pair_key(chat_jid, message_id), payload.to_vec())
-            .await
+        let put = Put {
+            kind: self.sent.spoke(self.clock.now().as_secs()),
+            key: pair_key(chat_jid, message_id),
+            value: payload.to_vec(),
+        };
+        // The library answers from memory meanwhile. What is handed over goes with the next commit, so it
+        // is durable before the message can be known as sent.
+        self.rows.put(&[put], When::Soon).await
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {

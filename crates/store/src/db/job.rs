@@ -1,15 +1,22 @@
 //! A closure on its way to a database thread and its answer on the way back.
+//!
+//! Writing device state is a job of its own kind: it is small and frequent, and SQLite's writer puts the
+//! rows of many sessions into one statement.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
 
+use super::When;
 use super::tx::Tx;
+use crate::device_state::{self, SealedPut};
 use crate::error::StoreError;
+use crate::leases::Lease;
 
 /// What a database thread is told.
 pub(super) enum Message {
-    Run(Box<dyn Job>),
+    Run(Box<dyn Job>, When),
+    Put(PutJob, When),
     /// Finish what waits, then end.
     Stop,
 }
@@ -24,6 +31,42 @@ pub(super) trait Job: Send {
     fn writes(&self) -> bool;
     /// Why the closure failed, after `run`.
     fn failure(&self) -> Option<&StoreError>;
+}
+
+/// Rows of device state to write under a lease.
+pub(super) struct PutJob {
+    pub(super) lease: Lease,
+    pub(super) rows: Vec<SealedPut>,
+    pub(super) failed: Option<StoreError>,
+    pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl PutJob {
+    /// Answers the caller: with what went wrong here, or with the transaction's end.
+    pub(super) fn answer(self, ended: Result<(), StoreError>) {
+        let answer = self.failed.map_or(ended, Err);
+        drop(self.reply.send(answer));
+    }
+}
+
+impl Job for PutJob {
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        let written = device_state::put_sealed(tx, &self.lease, &self.rows);
+        self.failed = written.err();
+        self.failed.is_none()
+    }
+
+    fn finish(self: Box<Self>, ended: Result<(), StoreError>) {
+        self.answer(ended);
+    }
+
+    fn writes(&self) -> bool {
+        true
+    }
+
+    fn failure(&self) -> Option<&StoreError> {
+        self.failed.as_ref()
+    }
 }
 
 pub(super) struct TypedJob<R, F> {

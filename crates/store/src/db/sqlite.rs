@@ -1,13 +1,13 @@
 //! A connection to SQLite: settings, the statement cache, and what its errors mean.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Statement};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement};
 
 use super::DbOptions;
+use super::sql::{Form, Texts};
 use super::value::{Row, Value};
 use crate::error::StoreError;
 
@@ -16,8 +16,7 @@ const STATEMENTS: usize = 512;
 
 pub(super) struct SqliteConn {
     conn: Connection,
-    /// Statements as they are written here (`$1`) and as SQLite numbers them (`?1`).
-    texts: RefCell<HashMap<String, String>>,
+    texts: Texts,
 }
 
 /// Where the database is, from `sqlite:/path` or `sqlite::memory:`.
@@ -63,7 +62,7 @@ impl SqliteConn {
         }
         Ok(Self {
             conn,
-            texts: RefCell::default(),
+            texts: Texts::default(),
         })
     }
 
@@ -72,11 +71,15 @@ impl SqliteConn {
         self.batch("PRAGMA query_only = ON")
     }
 
-    pub(super) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
-        self.with(sql, values, |statement| {
-            let changed = statement.raw_execute().map_err(error)?;
-            Ok(u64::try_from(changed).unwrap_or(u64::MAX))
-        })
+    pub(super) fn execute(
+        &self,
+        sql: &str,
+        form: Form<'_>,
+        values: &[Value<'_>],
+    ) -> Result<u64, StoreError> {
+        let mut statement = self.prepared(sql, form)?;
+        bind(&mut statement, 1, values)?;
+        changed(&mut statement)
     }
 
     pub(super) fn query<T>(
@@ -85,14 +88,55 @@ impl SqliteConn {
         values: &[Value<'_>],
         mut read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        self.with(sql, values, |statement| {
-            let mut rows = statement.raw_query();
-            let mut answers = Vec::new();
-            while let Some(row) = rows.next().map_err(error)? {
-                answers.push(read(Row::Sqlite(row))?);
+        let mut statement = self.prepared(sql, Form::Plain)?;
+        bind(&mut statement, 1, values)?;
+        let mut answers = Vec::new();
+        answer(&mut statement, &mut answers, &mut read)?;
+        Ok(answers)
+    }
+
+    /// Runs a statement about many rows once for each row: here that costs less than one statement for
+    /// all of them, which SQLite would begin by building a table of the rows.
+    pub(super) fn execute_each(
+        &self,
+        sql: &str,
+        fixed: &[Value<'_>],
+        (template, arity): (&str, usize),
+        rows: &[Value<'_>],
+    ) -> Result<u64, StoreError> {
+        let first = fixed.len() + 1;
+        let mut statement = self.prepared(sql, Form::Rows(template, 1, first))?;
+        bind(&mut statement, 1, fixed)?;
+        let mut sum = 0;
+        for row in rows.chunks_exact(arity) {
+            bind(&mut statement, first, row)?;
+            sum += changed(&mut statement)?;
+        }
+        Ok(sum)
+    }
+
+    /// As [`Self::execute_each`] for statements with answers. A row that comes twice is asked about once.
+    pub(super) fn query_each<T>(
+        &self,
+        sql: &str,
+        fixed: &[Value<'_>],
+        (template, arity): (&str, usize),
+        rows: &[Value<'_>],
+        mut read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let first = fixed.len() + 1;
+        let mut statement = self.prepared(sql, Form::Rows(template, 1, first))?;
+        bind(&mut statement, 1, fixed)?;
+        let mut asked = HashSet::new();
+        let mut answers = Vec::with_capacity(rows.len() / arity);
+        for row in rows.chunks_exact(arity) {
+            if rows.len() > arity && !asked.insert(row) {
+                continue;
             }
-            Ok(answers)
-        })
+            bind(&mut statement, first, row)?;
+            answer(&mut statement, &mut answers, &mut read)?;
+        }
+        Ok(answers)
     }
 
     pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
@@ -111,37 +155,49 @@ impl SqliteConn {
         self.conn.is_autocommit()
     }
 
-    fn with<T>(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-        run: impl FnOnce(&mut Statement<'_>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let mut texts = self.texts.borrow_mut();
-        if !texts.contains_key(sql) {
-            texts.insert(sql.to_owned(), sql.replace('$', "?"));
-        }
-        let text = texts.get(sql).map_or(sql, String::as_str);
-        let mut statement = self.conn.prepare_cached(text).map_err(error)?;
-        drop(texts);
-        for (index, value) in values.iter().enumerate() {
-            statement
-                .raw_bind_parameter(index + 1, value)
-                .map_err(error)?;
-        }
-        run(&mut statement)
+    fn prepared(&self, sql: &str, form: Form<'_>) -> Result<CachedStatement<'_>, StoreError> {
+        let text = self.texts.get(sql, form);
+        self.conn.prepare_cached(&text).map_err(error)
     }
+}
+
+fn bind(
+    statement: &mut Statement<'_>,
+    first: usize,
+    values: &[Value<'_>],
+) -> Result<(), StoreError> {
+    for (index, value) in (first..).zip(values) {
+        statement.raw_bind_parameter(index, value).map_err(error)?;
+    }
+    Ok(())
+}
+
+fn changed(statement: &mut Statement<'_>) -> Result<u64, StoreError> {
+    let changed = statement.raw_execute().map_err(error)?;
+    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+}
+
+fn answer<T>(
+    statement: &mut Statement<'_>,
+    answers: &mut Vec<T>,
+    read: &mut impl FnMut(Row<'_>) -> Result<T, StoreError>,
+) -> Result<(), StoreError> {
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next().map_err(error)? {
+        answers.push(read(Row::Sqlite(row))?);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 impl SqliteConn {
     pub(super) fn forget_statements(&self) {
-        self.texts.borrow_mut().clear();
+        self.texts.clear();
     }
 
     /// The statements that were run with parameters.
     pub(super) fn statements(&self) -> Vec<String> {
-        self.texts.borrow().values().cloned().collect()
+        self.texts.all()
     }
 
     /// What the planner says about a statement, a step a line.

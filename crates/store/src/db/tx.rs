@@ -11,7 +11,7 @@ use wagate_domain::{FencingToken, SessionId, SessionName};
 
 use super::dialect::{Dialect, Lock};
 use super::postgres::PgConn;
-use super::sql::{pad_to_step, steps, values};
+use super::sql::{Form, pad_to_step, steps, values};
 use super::sqlite::SqliteConn;
 use super::value::{Row, Value, params};
 use crate::error::StoreError;
@@ -33,6 +33,8 @@ pub struct Tx<'c> {
     pub(crate) events: Vec<Pending>,
     /// What to add to sessions' counters, written at the end as well.
     pub(crate) counts: BTreeMap<SessionId, Counts>,
+    /// Other closures share the transaction, and their events are written together at its end.
+    shares: bool,
     doomed: bool,
 }
 
@@ -57,7 +59,16 @@ impl<'c> Tx<'c> {
             fenced: Vec::new(),
             events: Vec::new(),
             counts: BTreeMap::new(),
+            shares: false,
             doomed: false,
+        }
+    }
+
+    /// For one of several closures in one transaction: whoever commits it writes [`Self::events`].
+    pub(super) fn sharing(conn: Conn<'c>, sealer: &'c Sealer) -> Self {
+        Self {
+            shares: true,
+            ..Self::new(conn, sealer)
         }
     }
 
@@ -75,7 +86,7 @@ impl<'c> Tx<'c> {
     /// Runs a statement and says how many rows it changed.
     pub(crate) fn execute(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
         let result = match &mut self.conn {
-            Conn::Sqlite(conn) => conn.execute(sql, values),
+            Conn::Sqlite(conn) => conn.execute(sql, Form::Plain, values),
             Conn::Postgres(conn) => conn.execute(sql, values),
         };
         self.note(result)
@@ -137,12 +148,20 @@ impl<'c> Tx<'c> {
         tail: &str,
         rows: &[Vec<Value<'_>>],
     ) -> Result<u64, StoreError> {
+        let sql = format!("{head} VALUES {{}} {tail}");
         let template = placeholders(arity);
         let mut inserted = 0;
         for step in steps(rows) {
-            let sql = format!("{head} VALUES {} {tail}", values(&template, step.len(), 1));
             let flat: Vec<Value<'_>> = step.iter().flatten().cloned().collect();
-            inserted += self.execute(&sql, &flat)?;
+            let form = Form::Rows(&template, step.len(), 1);
+            let result = match &mut self.conn {
+                Conn::Sqlite(conn) => conn.execute(&sql, form, &flat),
+                Conn::Postgres(conn) => {
+                    let list = values(&template, step.len(), 1);
+                    conn.execute(&sql.replace("{}", &list), &flat)
+                }
+            };
+            inserted += self.note(result)?;
         }
         Ok(inserted)
     }
@@ -169,14 +188,21 @@ impl<'c> Tx<'c> {
         rows: &[Value<'_>],
         mut read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut answers = Vec::new();
-        for chunk in rows.chunks(CHUNK * arity) {
-            let padded = pad_to_step(chunk.to_vec(), arity);
-            let list = values(template, padded.len() / arity, fixed.len() + 1);
-            let all: Vec<Value<'_>> = fixed.iter().cloned().chain(padded).collect();
-            answers.extend(self.query(&sql.replace("{}", &list), &all, &mut read)?);
+        if rows.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(answers)
+        let result = match &mut self.conn {
+            Conn::Sqlite(conn) => conn.query_each(sql, fixed, (template, arity), rows, read),
+            Conn::Postgres(conn) => {
+                rows.chunks(CHUNK * arity)
+                    .try_fold(Vec::new(), |mut answers, chunk| {
+                        let (sql, all) = about_many(sql, fixed, (template, arity), chunk);
+                        answers.extend(conn.query(&sql, &all, &mut read)?);
+                        Ok(answers)
+                    })
+            }
+        };
+        self.note(result)
     }
 
     /// As [`Self::query_rows`] for statements with no answer.
@@ -187,14 +213,17 @@ impl<'c> Tx<'c> {
         (template, arity): (&str, usize),
         rows: &[Value<'_>],
     ) -> Result<u64, StoreError> {
-        let mut changed = 0;
-        for chunk in rows.chunks(CHUNK * arity) {
-            let padded = pad_to_step(chunk.to_vec(), arity);
-            let list = values(template, padded.len() / arity, fixed.len() + 1);
-            let all: Vec<Value<'_>> = fixed.iter().cloned().chain(padded).collect();
-            changed += self.execute(&sql.replace("{}", &list), &all)?;
+        if rows.is_empty() {
+            return Ok(0);
         }
-        Ok(changed)
+        let result = match &mut self.conn {
+            Conn::Sqlite(conn) => conn.execute_each(sql, fixed, (template, arity), rows),
+            Conn::Postgres(conn) => rows.chunks(CHUNK * arity).try_fold(0, |sum, chunk| {
+                let (sql, all) = about_many(sql, fixed, (template, arity), chunk);
+                Ok(sum + conn.execute(&sql, &all)?)
+            }),
+        };
+        self.note(result)
     }
 
     /// Checks that the lease is still the session's newest grant, and keeps it so until the transaction
@@ -230,6 +259,9 @@ impl<'c> Tx<'c> {
             ));
         }
         messages::flush_counts(self)?;
+        if self.shares {
+            return Ok(());
+        }
         outbox::flush(self)
     }
 
@@ -237,6 +269,19 @@ impl<'c> Tx<'c> {
         self.doomed |= result.is_err();
         result
     }
+}
+
+/// A statement about many rows at once, and its values.
+fn about_many<'v>(
+    sql: &str,
+    fixed: &[Value<'v>],
+    (template, arity): (&str, usize),
+    rows: &[Value<'v>],
+) -> (String, Vec<Value<'v>>) {
+    let padded = pad_to_step(rows.to_vec(), arity);
+    let list = values(template, padded.len() / arity, fixed.len() + 1);
+    let all = fixed.iter().cloned().chain(padded).collect();
+    (sql.replace("{}", &list), all)
 }
 
 /// `(?, ?, …)` with `arity` places.

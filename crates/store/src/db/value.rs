@@ -17,7 +17,7 @@ use super::sqlite;
 use crate::error::StoreError;
 
 /// A parameter of a statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Value<'a> {
     Null,
     Int(i64),

@@ -3,17 +3,26 @@
 //! The writer takes every closure that waits, runs each in a savepoint of its own, commits once, and
 //! answers each after the commit. So one flush to the disk serves up to `group_max` callers, a closure
 //! that fails harms none of its neighbours, and nobody hears of success before it is durable (MP-1).
+//! What all of them have to say to the outbox is written in one go before the commit (EV-1).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::{self, Receiver};
+use tokio::time::{Instant, timeout_at};
 
-use super::job::{Job, Message};
+use super::job::{Job, Message, PutJob};
 use super::sqlite::{SqliteConn, is_memory, path_of};
 use super::tx::{Conn, Tx};
-use super::{DbOptions, Threads, spawn};
+use super::{DbOptions, Threads, When, spawn};
+use crate::device_state;
 use crate::error::StoreError;
+use crate::outbox::{self, Pending};
 use crate::seal::Sealer;
+
+/// So long waits what is wanted soon, if nothing is wanted now.
+const SOON: Duration = Duration::from_millis(25);
 
 /// Opens the connections, so that a bad path fails here, and starts the threads.
 pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, StoreError> {
@@ -23,6 +32,10 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
         conn: SqliteConn::open(path, options)?,
         sealer: sealer.clone(),
         group_max: options.group_max.max(1),
+        timer: runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| StoreError::Unavailable(error.into()))?,
     };
     let mut readers = Vec::new();
     // A database in memory belongs to one connection, so the writer reads as well.
@@ -60,33 +73,78 @@ struct Writer {
     conn: SqliteConn,
     sealer: Sealer,
     group_max: usize,
+    /// Wakes the thread for what was wanted soon.
+    timer: Runtime,
+}
+
+/// What shares a commit.
+#[derive(Default)]
+struct Group {
+    puts: Vec<PutJob>,
+    jobs: Vec<Box<dyn Job>>,
+    /// Somebody waits for it.
+    wanted: bool,
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.puts.len() + self.jobs.len()
+    }
+
+    fn take(&mut self, message: Message, queue: &mut Receiver<Message>) {
+        let when = match message {
+            Message::Run(job, when) => {
+                self.jobs.push(job);
+                when
+            }
+            Message::Put(job, when) => {
+                self.puts.push(job);
+                when
+            }
+            // What was sent before is still served, then `blocking_recv` gives nothing.
+            Message::Stop => {
+                queue.close();
+                When::Now
+            }
+        };
+        self.wanted |= when == When::Now;
+    }
 }
 
 impl Writer {
     fn run(&mut self, mut queue: Receiver<Message>) {
-        let mut group: Vec<Box<dyn Job>> = Vec::with_capacity(self.group_max);
         while let Some(first) = queue.blocking_recv() {
-            let mut next = Some(first);
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Run(job) => group.push(job),
-                    // What was sent before is still served, then `blocking_recv` gives nothing.
-                    Message::Stop => queue.close(),
-                }
-                if group.len() < self.group_max {
-                    next = queue.try_recv().ok();
-                }
+            let mut group = Group::default();
+            group.take(first, &mut queue);
+            let until = (!group.wanted).then(|| Instant::now() + SOON);
+            while group.len() < self.group_max {
+                let next = match (queue.try_recv(), until) {
+                    (Ok(message), _) => Some(message),
+                    (Err(_), Some(until)) if !group.wanted => self.next(&mut queue, until),
+                    (Err(_), _) => None,
+                };
+                let Some(message) = next else { break };
+                group.take(message, &mut queue);
             }
-            self.commit(&mut group);
+            self.commit(group);
         }
     }
 
+    fn next(&self, queue: &mut Receiver<Message>, until: Instant) -> Option<Message> {
+        let next = async { timeout_at(until, queue.recv()).await };
+        self.timer.block_on(next).ok().flatten()
+    }
+
     /// Runs and answers every job; more than one transaction when SQLite ends one by itself.
-    fn commit(&mut self, group: &mut Vec<Box<dyn Job>>) {
-        let mut waiting = std::mem::take(group).into_iter();
-        while waiting.len() > 0 {
+    fn commit(&self, group: Group) {
+        let Group { mut puts, jobs, .. } = group;
+        let mut waiting = jobs.into_iter();
+        while waiting.len() > 0 || !puts.is_empty() {
             let mut done = Vec::with_capacity(waiting.len());
-            let ended = self.transaction(&mut waiting, &mut done);
+            let ended = self.transaction(&mut puts, &mut waiting, &mut done);
+            for job in puts.drain(..) {
+                job.answer(ended.as_ref().map_err(again).copied());
+            }
             for job in done {
                 job.finish(ended.as_ref().map_err(again).copied());
             }
@@ -95,6 +153,7 @@ impl Writer {
 
     fn transaction(
         &self,
+        puts: &mut [PutJob],
         waiting: &mut std::vec::IntoIter<Box<dyn Job>>,
         done: &mut Vec<Box<dyn Job>>,
     ) -> Result<(), StoreError> {
@@ -102,32 +161,95 @@ impl Writer {
             done.extend(waiting);
             return Err(error);
         }
+        let mut events = Vec::new();
+        let mut begun = self.put(puts)?;
         for mut job in waiting {
-            let kept = self.savepoint(&mut *job);
+            // While there is nothing to lose, the transaction itself is the savepoint.
+            let kept = if begun {
+                self.savepoint(&mut *job, &mut events)
+            } else {
+                self.alone(&mut *job, &mut events)
+            };
             done.push(job);
-            kept?;
+            begun |= kept?;
         }
-        self.conn
-            .control("COMMIT")
+        self.append(events)
+            .and_then(|()| self.conn.control("COMMIT"))
             .inspect_err(|_| self.roll_back())
     }
 
-    /// An error here concerns every job of the transaction, since it is gone.
-    fn savepoint(&self, job: &mut dyn Job) -> Result<(), StoreError> {
+    /// Writes the device state of all sessions in one go. Whether there is something to keep.
+    fn put(&self, puts: &mut [PutJob]) -> Result<bool, StoreError> {
+        if puts.is_empty() {
+            return Ok(false);
+        }
+        let mut tx = Tx::sharing(Conn::Sqlite(&self.conn), &self.sealer);
+        for job in &mut *puts {
+            // A lost lease is that session's own affair.
+            job.failed = tx.fence(&job.lease).err();
+        }
+        let rows = puts
+            .iter()
+            .filter(|job| job.failed.is_none())
+            .flat_map(|job| job.rows.iter().map(|row| (&job.lease.session, row)));
+        let written = device_state::put_rows(&mut tx, rows).and_then(|()| tx.finish());
+        let Err(error) = written else {
+            return Ok(true);
+        };
+        for job in &mut *puts {
+            job.failed.get_or_insert_with(|| again(&error));
+        }
+        self.begin_again()?;
+        Ok(false)
+    }
+
+    /// Runs the first job that may leave something behind. Whether it did.
+    fn alone(&self, job: &mut dyn Job, events: &mut Vec<Pending>) -> Result<bool, StoreError> {
+        let keep = self.run_job(job, events)?;
+        if !keep {
+            self.begin_again()?;
+        }
+        Ok(keep)
+    }
+
+    /// Undoes everything, in a transaction that goes on.
+    fn begin_again(&self) -> Result<(), StoreError> {
+        self.roll_back();
+        self.conn.control("BEGIN IMMEDIATE")
+    }
+
+    fn run_job(&self, job: &mut dyn Job, events: &mut Vec<Pending>) -> Result<bool, StoreError> {
+        let mut tx = Tx::sharing(Conn::Sqlite(&self.conn), &self.sealer);
+        let keep = job.run(&mut tx);
+        if self.conn.is_idle() {
+            // SQLite ends the whole transaction by itself when the disk is full or fails.
+            return Err(job.failure().map_or(StoreError::Busy, again));
+        }
+        if keep {
+            events.append(&mut tx.events);
+        }
+        Ok(keep)
+    }
+
+    fn append(&self, events: Vec<Pending>) -> Result<(), StoreError> {
+        let mut tx = Tx::new(Conn::Sqlite(&self.conn), &self.sealer);
+        tx.events = events;
+        outbox::flush(&mut tx)
+    }
+
+    /// Runs a job beside others. An error here concerns all of them, since the transaction is gone.
+    fn savepoint(&self, job: &mut dyn Job, events: &mut Vec<Pending>) -> Result<bool, StoreError> {
         let lost = |error| {
             self.roll_back();
             error
         };
         self.conn.control("SAVEPOINT job").map_err(lost)?;
-        let keep = job.run(&mut Tx::new(Conn::Sqlite(&self.conn), &self.sealer));
-        if self.conn.is_idle() {
-            // SQLite ends the whole transaction by itself when the disk is full or fails.
-            return Err(job.failure().map_or(StoreError::Busy, again));
-        }
+        let keep = self.run_job(job, events)?;
         if !keep {
             self.conn.control("ROLLBACK TO job").map_err(lost)?;
         }
-        self.conn.control("RELEASE job").map_err(lost)
+        self.conn.control("RELEASE job").map_err(lost)?;
+        Ok(keep)
     }
 
     fn roll_back(&self) {
@@ -164,7 +286,8 @@ pub(super) fn next(queue: &Mutex<Receiver<Message>>) -> Option<Box<dyn Job>> {
     loop {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         match queue.blocking_recv()? {
-            Message::Run(job) => return Some(job),
+            Message::Run(job, _) => return Some(job),
+            Message::Put(job, _) => return Some(Box::new(job)),
             Message::Stop => queue.close(),
         }
     }
