@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wagate_domain::limits::CONCURRENCY_DEFAULT;
 use wagate_domain::{Clock, TenantId, Timestamp};
 use wagate_store::bus::{Bus, BusMessage, BusReceiver, Heard};
 use wagate_store::{Db, StoreError, tenants};
@@ -26,6 +27,8 @@ pub struct AppOptions {
     pub link_wait: Duration,
     /// How long a request to disconnect, log out or delete waits until that is done.
     pub settle_wait: Duration,
+    /// Messages of one session on their way at once, where no tenant says otherwise.
+    pub concurrency: u32,
 }
 
 impl Default for AppOptions {
@@ -35,6 +38,7 @@ impl Default for AppOptions {
             default_region: None,
             link_wait: Duration::from_secs(20),
             settle_wait: Duration::from_secs(5),
+            concurrency: CONCURRENCY_DEFAULT,
         }
     }
 }

@@ -53,10 +53,14 @@ codes! {
     LinkTimeout = "link_timeout";
     /// The body is not JSON.
     MalformedJson = "malformed_json";
+    /// The message's validity ended before it could be sent.
+    MessageExpired = "message_expired";
     /// The message left the queue already, so it cannot be canceled.
     MessageNotCancelable = "message_not_cancelable";
     /// The message is not there, or is another tenant's.
     MessageNotFound = "message_not_found";
+    /// The message neither failed nor expired, so it is not tried again.
+    MessageNotRetryable = "message_not_retryable";
     /// The path exists, the method does not.
     MethodNotAllowed = "method_not_allowed";
     /// There is no such path.
@@ -79,6 +83,8 @@ codes! {
     SendUnconfirmed = "send_unconfirmed";
     /// The account cannot be linked, since it is linked.
     SessionAlreadyLinked = "session_already_linked";
+    /// The tenant has several sessions, and the request does not say which.
+    SessionAmbiguous = "session_ambiguous";
     /// WhatsApp has banned the account.
     SessionBanned = "session_banned";
     /// The tenant has a session of that name.

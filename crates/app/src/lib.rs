@@ -8,7 +8,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`sessions`] | create, connect, disconnect, restart, log out, delete; the words for their states |
-//! | [`messages`] | accept a message and wait for WhatsApp's acknowledgement; read and cancel |
+//! | [`messages`] | accept a message and wait for WhatsApp's acknowledgement; read |
+//! | [`queue`] | what waits and what failed: figures, settings, clearing, trying again |
 //! | [`events`] | read the outbox from a cursor, waiting for news |
 //! | [`api_keys`] | authenticate; list, create, revoke |
 //! | [`tenants`] | what the operator does: tenants and their first keys |
@@ -23,6 +24,7 @@ pub mod events;
 mod key_cache;
 pub mod messages;
 pub mod qr;
+pub mod queue;
 pub mod sessions;
 pub mod tenants;
 mod waits;
@@ -31,11 +33,15 @@ pub use app::{App, AppOptions};
 pub use caller::{Caller, CallerKind, Operator};
 pub use error::{AppError, Code, Detail};
 pub use events::EventsRequest;
-pub use messages::{SendRequest, Sent};
+pub use messages::{SendRequest, Sent, Validity};
+pub use queue::{Changed, Clear, QueueConfig, QueueFigures, QueueStanding, Withdrawn};
 pub use sessions::{CreateSession, Settled, Status};
 pub use wagate_store::api_keys::ApiKey;
 pub use wagate_store::messages::{HistoryEntry, Message, MessageFilter, MessageWithHistory};
 pub use wagate_store::outbox::StoredEvent;
+pub use wagate_store::queue::{
+    DeadLetter, Job, JobState, QueueSettings, SessionQueue, SettingsChange, TenantQueue,
+};
 pub use wagate_store::sessions::{Counters, Session};
 pub use wagate_store::tenants::Tenant;
 pub use wagate_store::{Page, PageRequest};

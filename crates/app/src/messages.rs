@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use wagate_domain::jid::JidError;
+use wagate_domain::limits::SCHEDULE_AHEAD_MAX;
 use wagate_domain::message::Failure;
-use wagate_domain::{Content, Jid, MessageId, MessageState, SessionId, SessionName, failpoint};
+use wagate_domain::{
+    Content, Jid, MessageId, MessageState, SessionId, SessionName, Timestamp, failpoint,
+};
 use wagate_store::bus::BusMessage;
 use wagate_store::idempotency::IdempotencyKey;
 use wagate_store::messages::{
@@ -22,6 +25,7 @@ use wagate_store::{Page, PageRequest, StoreError};
 use crate::app::{App, deadline};
 use crate::caller::Caller;
 use crate::error::{AppError, Code};
+use crate::queue::queue_full;
 use crate::sessions::{named, not_found, refusal_to_send};
 use crate::waits::{Topic, Waiter};
 
@@ -31,10 +35,23 @@ pub struct SendRequest {
     /// As the caller wrote it.
     pub to: String,
     pub content: Content,
+    pub priority: Priority,
+    /// Not to be sent earlier.
+    pub send_at: Option<Timestamp>,
+    /// How long it is worth sending.
+    pub validity: Option<Validity>,
     /// Makes a repeat of this request recognisable.
     pub idempotency_key: Option<String>,
     /// How long to wait for WhatsApp's acknowledgement.
     pub wait: Duration,
+}
+
+/// Until when a message is worth sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    Until(Timestamp),
+    /// From the time on at which it may go out.
+    For(Duration),
 }
 
 /// An accepted message, as far as it came within the wait.
@@ -139,32 +156,6 @@ impl App {
         listed.ok_or_else(AppError::session_not_found)
     }
 
-    /// Withdraws a message that is not being sent yet.
-    pub async fn cancel(&self, caller: &Caller, id: &MessageId) -> Result<Message, AppError> {
-        let (tenant, id, now) = (caller.tenant().clone(), id.clone(), self.now());
-        let message = self
-            .db()
-            .write(move |tx| messages::cancel(tx, &tenant, &id, now))
-            .await
-            .map_err(|error| match error {
-                StoreError::Conflict { .. } => AppError::refused(
-                    Code::MessageNotCancelable,
-                    "the message is being sent or has been sent, so it cannot be canceled",
-                ),
-                other => no_message(other),
-            })?;
-        self.publish(BusMessage::MessageChanged {
-            message: message.id.clone(),
-        });
-        self.publish(BusMessage::QueueReady {
-            session: message.session.clone(),
-        });
-        self.publish(BusMessage::EventsAppended {
-            tenant: caller.tenant().clone(),
-        });
-        Ok(message)
-    }
-
     fn recipient(&self, to: &str) -> Result<Jid, AppError> {
         let region = self.options().default_region.as_deref();
         let jid = Jid::parse_recipient(to, region).map_err(|error| {
@@ -191,7 +182,9 @@ impl App {
         request: &SendRequest,
     ) -> Result<Accepted, AppError> {
         let (caller, name, now) = (caller.clone(), session.clone(), self.now());
-        let (content, key) = (request.content.clone(), request.idempotency_key.clone());
+        let (request, times) = (request.clone(), times(request, now));
+        // None: not possible, which a repeat of an accepted request is not blamed for.
+        let possible = times.as_ref().ok().copied();
         // What the transaction was rolled back for, when that is not the store's own reason.
         let refused = Arc::new(OnceLock::new());
         let slot = Arc::clone(&refused);
@@ -200,43 +193,51 @@ impl App {
             .write(move |tx| {
                 let session = named(tx, &caller, &name)?;
                 let refusal = refusal_to_send(&session);
-                let idempotency = key.map(|key| IdempotencyKey {
-                    key,
-                    body_hash: body_hash(&session.id, &chat, &content),
-                });
+                let body_hash = body_hash(&session.id, &chat, &request);
+                let idempotency = request
+                    .idempotency_key
+                    .map(|key| IdempotencyKey { key, body_hash });
+                let (not_before, expires_at) = possible.unwrap_or_default();
                 let new = NewOutbound {
                     session: session.id,
                     chat,
-                    content,
-                    priority: Priority::Normal,
-                    not_before: None,
+                    content: request.content,
+                    priority: request.priority,
+                    not_before,
+                    expires_at,
                     idempotency,
                 };
                 let accepted = messages::accept(tx, caller.tenant(), new, now)?;
+                let refusal = match refusal {
+                    Some((code, message)) => Some(Refusal::Session(code, message)),
+                    None => possible.is_none().then_some(Refusal::Times),
+                };
                 match refusal {
                     // A repeat gets the first answer, whatever has become of the session since.
-                    Some(code) if !accepted.replayed => {
-                        slot.get_or_init(|| code);
+                    Some(refusal) if !accepted.replayed => {
+                        slot.get_or_init(|| refusal);
                         Err(StoreError::Conflict {
-                            what: "the session's state".to_owned(),
+                            what: "the session's state, or the time".to_owned(),
                         })
                     }
                     _ => Ok(accepted),
                 }
             })
             .await;
-        if let Some((code, message)) = refused.get() {
-            return Err(AppError::refused(*code, *message));
+        match refused.get() {
+            Some(Refusal::Session(code, message)) => {
+                return Err(AppError::refused(*code, *message));
+            }
+            Some(Refusal::Times) => times.map(drop)?,
+            None => {}
         }
         stored.map_err(|error| match error {
             StoreError::Conflict { .. } => AppError::refused(
                 Code::IdempotencyConflict,
-                "this Idempotency-Key was used with another request",
+                "this Idempotency-Key was used with another request, or for a message that was \
+                 deleted",
             ),
-            StoreError::Limit { .. } => AppError::refused(
-                Code::QueueFull,
-                "as many messages wait in this session as may wait",
-            ),
+            StoreError::Limit { .. } => queue_full(),
             other => not_found(other),
         })
     }
@@ -249,7 +250,10 @@ impl App {
         mut waiter: Waiter,
         wait: Duration,
     ) -> Message {
-        if message.state.is_final() || wait.is_zero() {
+        // Before its time it is not even tried.
+        let starts_in = message.not_before.map(|at| at.since(self.now()));
+        let later = starts_in.is_some_and(|starts_in| starts_in >= wait);
+        if message.state.is_final() || wait.is_zero() || later {
             return message;
         }
         let deadline = deadline(wait);
@@ -264,15 +268,92 @@ impl App {
     }
 }
 
+/// Why a new message is not accepted, while a repeat of it would be answered.
+enum Refusal {
+    Session(Code, &'static str),
+    Times,
+}
+
+/// When a message may go out, and until when.
+type Times = (Option<Timestamp>, Option<Timestamp>);
+
+/// The times of a message, checked against the clock and against each other.
+fn times(request: &SendRequest, now: Timestamp) -> Result<Times, AppError> {
+    if let Some(at) = request.send_at {
+        check_ahead("sendAt", at, now, now)?;
+    }
+    let start = request.send_at.unwrap_or(now);
+    Ok((request.send_at, valid_until(request.validity, start, now)?))
+}
+
+/// The end of a validity that begins at `start`.
+pub(crate) fn valid_until(
+    validity: Option<Validity>,
+    start: Timestamp,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, AppError> {
+    let Some(validity) = validity else {
+        return Ok(None);
+    };
+    let longest = SCHEDULE_AHEAD_MAX.as_secs();
+    match validity {
+        Validity::Until(at) if at <= start && start > now => {
+            let message = "must lie after `sendAt`";
+            Err(AppError::field(Code::InvalidField, "expiresAt", message))
+        }
+        Validity::Until(at) => {
+            check_ahead("expiresAt", at, start.plus(Duration::from_millis(1)), start)?;
+            Ok(Some(at))
+        }
+        Validity::For(time) if time.is_zero() || time > SCHEDULE_AHEAD_MAX => {
+            let message = format!("must be 1 to {longest} seconds");
+            Err(AppError::field(Code::InvalidField, "expiresIn", message))
+        }
+        Validity::For(time) => Ok(Some(start.plus(time))),
+    }
+}
+
+/// Refuses a time before the first possible one, or too far behind `from`.
+fn check_ahead(
+    path: &str,
+    at: Timestamp,
+    first: Timestamp,
+    from: Timestamp,
+) -> Result<(), AppError> {
+    let days = SCHEDULE_AHEAD_MAX.as_secs() / (24 * 60 * 60);
+    let message = if at < first {
+        "lies in the past".to_owned()
+    } else if at > from.plus(SCHEDULE_AHEAD_MAX) {
+        format!("lies too far ahead; {days} days are the most")
+    } else {
+        return Ok(());
+    };
+    Err(AppError::field(Code::InvalidField, path, message))
+}
+
 /// What an accepted request is, for telling a repeat from another request.
-fn body_hash(session: &SessionId, chat: &Jid, content: &Content) -> [u8; 32] {
+fn body_hash(session: &SessionId, chat: &Jid, request: &SendRequest) -> [u8; 32] {
     let mut hash = Sha256::new();
-    let content = serde_json::to_vec(content).unwrap_or_default();
-    for part in [
-        session.as_str().as_bytes(),
-        chat.to_string().as_bytes(),
-        &content,
-    ] {
+    let content = serde_json::to_vec(&request.content).unwrap_or_default();
+    let mut parts = vec![
+        session.as_str().as_bytes().to_vec(),
+        chat.to_string().into_bytes(),
+        content,
+    ];
+    // As it was asked for and not as it was understood: the same words mean another time later. What
+    // is left out adds nothing, so that keys from before there were these fields keep their meaning.
+    if request.priority != Priority::default() {
+        parts.push(format!("priority {}", request.priority).into_bytes());
+    }
+    if let Some(at) = request.send_at {
+        parts.push(format!("at {}", at.as_millis()).into_bytes());
+    }
+    match request.validity {
+        Some(Validity::Until(at)) => parts.push(format!("until {}", at.as_millis()).into_bytes()),
+        Some(Validity::For(time)) => parts.push(format!("for {}", time.as_millis()).into_bytes()),
+        None => {}
+    }
+    for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     }
@@ -290,6 +371,9 @@ fn failure_of(message: &Message) -> Option<(Code, String)> {
         (None, MessageState::Expired) => "the message expired before it was sent".to_owned(),
         (None, _) => "the message could not be sent".to_owned(),
     };
+    if message.state == MessageState::Expired {
+        return Some((Code::MessageExpired, text));
+    }
     let code = match message
         .failure
         .as_ref()
@@ -312,7 +396,7 @@ fn check_cursor(page: &PageRequest) -> Result<(), AppError> {
     }
 }
 
-fn no_message(error: StoreError) -> AppError {
+pub(crate) fn no_message(error: StoreError) -> AppError {
     match error {
         StoreError::NotFound { .. } => AppError::message_not_found(),
         other => other.into(),

@@ -78,6 +78,23 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         failure: Option<Failure>,
     },
+    /// A failed or expired message was removed, with its history, as somebody asked.
+    #[serde(rename = "message.deleted")]
+    MessageDeleted {
+        session: SessionName,
+        message: MessageId,
+        chat: Jid,
+    },
+    /// How a queue works was changed: of one session, or of all that have no setting of their own.
+    #[serde(rename = "queue.configured")]
+    QueueConfigured {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        session: Option<SessionName>,
+        /// Messages on their way at once; nothing means the default.
+        concurrency: Option<u32>,
+        /// Nothing of the queue goes out.
+        paused: bool,
+    },
 }
 
 /// The body of [`Event::MessageReceived`].
@@ -97,7 +114,7 @@ pub struct MessageReceived {
 
 impl Event {
     /// Every name that an event can have.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 13] = [
         "session.created",
         "session.status",
         "session.qr",
@@ -109,6 +126,8 @@ impl Event {
         "message.received",
         "message.queued",
         "message.status",
+        "message.deleted",
+        "queue.configured",
     ];
 
     /// The event's name, as filters and webhooks use it.
@@ -125,6 +144,8 @@ impl Event {
             Self::MessageReceived(_) => "message.received",
             Self::MessageQueued { .. } => "message.queued",
             Self::MessageStatus { .. } => "message.status",
+            Self::MessageDeleted { .. } => "message.deleted",
+            Self::QueueConfigured { .. } => "queue.configured",
         }
     }
 }

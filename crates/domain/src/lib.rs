@@ -12,6 +12,7 @@
 //! | [`limits`] | every bound |
 //! | [`clock`], [`time`] | where the time comes from, and how it is written |
 //! | [`failpoint`] | named points at which a test kills the process |
+//! | [`plant`] | named bugs, to prove that the tests find them |
 
 pub mod clock;
 pub mod event;
@@ -21,6 +22,7 @@ pub mod jid;
 pub mod limits;
 pub mod message;
 pub mod phone;
+pub mod plant;
 pub mod receipt;
 pub mod retry;
 pub mod session;
@@ -32,7 +34,7 @@ pub use id::{
     ApiKeyId, EventSeq, FencingToken, MessageId, SessionId, TenantId, WaMessageId, WorkerId,
 };
 pub use jid::{Jid, Server};
-pub use message::{Content, Direction, MessageState};
+pub use message::{Content, Direction, MessageState, Priority};
 pub use phone::PhoneNumber;
 pub use receipt::ReceiptKind;
 pub use retry::{Backoff, RetryClass};

@@ -23,6 +23,12 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 pub const SEND_ATTEMPTS_MAX: u32 = 5;
 /// Messages of one session in flight at once.
 pub const CONCURRENCY_DEFAULT: u32 = 3;
+/// The most messages of one session in flight at once that a tenant may ask for.
+pub const CONCURRENCY_MAX: u32 = 20;
+/// How far ahead a message may be scheduled, and how long it may be valid.
+pub const SCHEDULE_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Messages that one request clears, retries or deletes; what is left takes another request.
+pub const QUEUE_CHANGE_MAX: u32 = 10_000;
 /// Queued messages of one session; more are refused before they are accepted.
 pub const QUEUE_PER_SESSION_MAX: u32 = 1_000_000;
 /// Sessions of one tenant.
@@ -37,5 +43,6 @@ pub const PAIRING_CODE_TTL: Duration = Duration::from_secs(180);
 pub const LINK_WAIT_MAX: Duration = Duration::from_secs(180);
 
 const _: () = assert!(TEXT_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(CONCURRENCY_DEFAULT <= CONCURRENCY_MAX);
 const _: () = assert!(PAGE_ROWS_DEFAULT <= PAGE_ROWS_MAX);
 const _: () = assert!(SEND_WAIT_DEFAULT.as_secs() <= WAIT_MAX.as_secs());

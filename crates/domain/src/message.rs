@@ -1,9 +1,11 @@
 //! Messages: what is in them, which way they go, how their state moves.
 
+pub mod priority;
 pub mod state;
 
 use serde::{Deserialize, Serialize};
 
+pub use priority::{Priority, UnknownPriority};
 pub use state::{MessageInput, MessageState, Step};
 
 use crate::limits::TEXT_BYTES_MAX;

@@ -64,3 +64,9 @@ impl StoreError {
         Self::Corrupt { what: what.into() }
     }
 }
+
+impl From<wagate_domain::message::UnknownPriority> for StoreError {
+    fn from(_: wagate_domain::message::UnknownPriority) -> Self {
+        Self::corrupt("a priority")
+    }
+}

@@ -10,67 +10,21 @@ mod apply;
 mod inbound;
 mod moves;
 
+use std::collections::HashMap;
+
 use wagate_domain::message::{Content, Direction, Failure, MessageState};
 use wagate_domain::{Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId};
 
 pub use accept::{Accepted, NewOutbound, accept};
 pub use apply::{Applied, Update, apply, apply_many, cancel};
 pub use inbound::{Inserted, NewInbound, insert_inbound};
+pub use wagate_domain::message::Priority;
 
 pub(crate) use moves::{Counts, Owner, TRACKED, Tracked, flush_counts, tracked, write_moves};
 
 use crate::db::{Row, Tx, Value, params};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
-
-/// Which messages of a session go first. Low ones are not starved: see [`crate::queue::claim`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Priority {
-    High,
-    #[default]
-    Normal,
-    Low,
-}
-
-impl Priority {
-    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
-
-    /// The word for it in requests and answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
-
-    /// 0 is the first: so one direction of the index serves the claim.
-    pub(crate) fn rank(self) -> i64 {
-        match self {
-            Self::High => 0,
-            Self::Normal => 1,
-            Self::Low => 2,
-        }
-    }
-
-    pub(crate) fn of_rank(rank: i64) -> Result<Self, StoreError> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|priority| priority.rank() == rank);
-        found.ok_or_else(|| StoreError::corrupt("a priority"))
-    }
-}
-
-impl std::str::FromStr for Priority {
-    type Err = StoreError;
-
-    fn from_str(text: &str) -> Result<Self, StoreError> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|priority| priority.as_str() == text);
-        found.ok_or_else(|| StoreError::Options("priority must be high, normal or low".into()))
-    }
-}
 
 /// One message to or from a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +49,10 @@ pub struct Message {
     pub attempts: u32,
     /// When it was accepted, or when WhatsApp says that it was written.
     pub at: Timestamp,
+    /// Not to be sent earlier.
+    pub not_before: Option<Timestamp>,
+    /// Not to be sent from then on.
+    pub expires_at: Option<Timestamp>,
     pub sent_at: Option<Timestamp>,
     pub delivered_at: Option<Timestamp>,
     pub read_at: Option<Timestamp>,
@@ -127,7 +85,7 @@ pub struct MessageFilter {
 const NOT_FOUND: StoreError = StoreError::NotFound { what: "message" };
 const SELECT: &str = "SELECT m.id, m.tenant_id, m.session_id, s.name, m.direction, m.from_me, \
     m.chat, m.sender, m.push_name, m.wa_id, m.content, m.state, m.priority, m.failure, m.attempts, \
-    m.at_ms, m.sent_ms, m.delivered_ms, m.read_ms, m.updated_ms, m.seq \
+    m.at_ms, m.sent_ms, m.delivered_ms, m.read_ms, m.updated_ms, m.not_before_ms, m.expires_ms, m.seq \
     FROM messages m JOIN sessions s ON s.id = m.session_id";
 
 /// A tenant's message with the history of its state.
@@ -169,10 +127,25 @@ fn first_entry(message: &Message) -> Option<HistoryEntry> {
 }
 
 /// The message and its place in the order of acceptance.
-fn find(tx: &mut Tx<'_>, tenant: &TenantId, id: &MessageId) -> Result<(Message, i64), StoreError> {
+pub(crate) fn find(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: &MessageId,
+) -> Result<(Message, i64), StoreError> {
     let sql = format!("{SELECT} WHERE m.id = $1 AND m.tenant_id = $2");
     tx.query_opt(&sql, params![id, tenant], message)?
         .ok_or(NOT_FOUND)
+}
+
+/// The messages with these places in the order of acceptance.
+pub(crate) fn by_seqs(tx: &mut Tx<'_>, seqs: &[i64]) -> Result<HashMap<i64, Message>, StoreError> {
+    let keys: Vec<Value<'_>> = seqs.iter().map(|seq| Value::from(*seq)).collect();
+    let sql = format!("{SELECT} WHERE m.seq IN ({{}})");
+    let rows = tx.query_keys(&sql, params![], &keys, message)?;
+    Ok(rows
+        .into_iter()
+        .map(|(message, seq)| (seq, message))
+        .collect())
 }
 
 /// A session's messages, newest first.
@@ -288,8 +261,10 @@ fn message(row: Row<'_>) -> Result<(Message, i64), StoreError> {
         delivered_at: row.opt_time(17)?,
         read_at: row.opt_time(18)?,
         updated_at: row.time(19)?,
+        not_before: row.opt_time(20)?,
+        expires_at: row.opt_time(21)?,
     };
-    Ok((message, row.int(20)?))
+    Ok((message, row.int(22)?))
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {

@@ -9,12 +9,26 @@
 //! The states of a row and the indexes are explained in the migration. Rows are changed only under the
 //! session's lease, except by `accept` and `cancel`, which the locks below keep apart from the rest.
 
+mod admin;
 mod claim;
+pub(crate) mod dead_letters;
+mod expiry;
+mod jobs;
+mod settings;
+mod stats;
 
 use wagate_domain::message::{Content, Failure, MessageInput, Step};
-use wagate_domain::{Jid, MessageId, SessionId, TenantId, Timestamp, WaMessageId, WorkerId};
+use wagate_domain::{
+    Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId, WorkerId,
+};
 
-pub use claim::claim;
+pub use admin::{Holding, clear, clear_dead, delete_dead, holders, revive, revive_some};
+pub use claim::{Claims, claim, claim_within};
+pub use dead_letters::{DeadFilter, DeadLetter, dead};
+pub use expiry::{Overdue, expire, overdue};
+pub use jobs::{Job, JobFilter, JobState, jobs};
+pub use settings::{QueueSettings, SettingsChange, configure, settings};
+pub use stats::{SessionQueue, TenantQueue, session_stats, tenant_stats};
 
 use crate::db::{Lock, Tx, Value, params};
 use crate::error::StoreError;
@@ -36,6 +50,8 @@ pub struct Claimed {
     /// This attempt's number, from 1; attempts that did not count are left out.
     pub attempt: u32,
     pub accepted_at: Timestamp,
+    /// Not to be written from then on.
+    pub expires_at: Option<Timestamp>,
     seq: i64,
 }
 
@@ -70,15 +86,15 @@ pub(crate) fn enqueue(
     tx: &mut Tx<'_>,
     message: &Message,
     seq: i64,
-    not_before: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let chat = &message.chat.to_string();
-    let due = not_before.unwrap_or(now);
+    let due = message.not_before.unwrap_or(now);
     let insert = |tx: &mut Tx<'_>, state: i64| {
         tx.execute(
             "INSERT INTO queue (message_seq, tenant_id, session_id, chat, priority, state, due_ms, \
-             attempts) VALUES ($1, $2, $3, $4, $5, $6, $7, 0) ON CONFLICT DO NOTHING",
+             attempts, expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8) \
+             ON CONFLICT DO NOTHING",
             params![
                 seq,
                 &message.tenant,
@@ -86,7 +102,8 @@ pub(crate) fn enqueue(
                 chat,
                 message.priority.rank(),
                 state,
-                due
+                due,
+                message.expires_at
             ],
         )
     };
@@ -245,7 +262,8 @@ pub fn due_sessions(
     now: Timestamp,
 ) -> Result<Vec<SessionId>, StoreError> {
     tx.query(
-        "SELECT l.session_id FROM leases l WHERE l.worker_id = $1 AND (\
+        "SELECT l.session_id FROM leases l WHERE l.worker_id = $1 AND NOT EXISTS \
+         (SELECT 1 FROM session_queues p WHERE p.session_id = l.session_id AND p.paused = 1) AND (\
          EXISTS (SELECT 1 FROM queue q WHERE q.session_id = l.session_id AND q.state = 0) OR \
          EXISTS (SELECT 1 FROM queue q WHERE q.session_id = l.session_id \
          AND q.state IN (2, 3) AND q.due_ms <= $2))",
@@ -299,6 +317,23 @@ fn promote(tx: &mut Tx<'_>, session: &SessionId, lanes: &[Lane]) -> Result<(), S
         &values,
     )?;
     Ok(())
+}
+
+/// Locks the session's lease row and gives the session's name: what changes a queue for a request does
+/// this first, as the session's worker does; two who lock in different orders would wait for each other.
+/// A session that is being deleted is not found.
+pub(crate) fn hold(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    session: &SessionId,
+) -> Result<SessionName, StoreError> {
+    let held = tx.locked(
+        "SELECT s.name FROM leases l JOIN sessions s ON s.id = l.session_id \
+         WHERE l.session_id = $1 AND l.tenant_id = $2 AND s.desired <> 'deleted'",
+        Lock::UpdateOf("l"),
+    );
+    tx.query_opt(&held, params![session, tenant], |row| row.parse(0))?
+        .ok_or(StoreError::NotFound { what: "session" })
 }
 
 /// The queue's own moves of messages, by their place in the order of acceptance.

@@ -45,6 +45,8 @@ pub enum MessageInput {
     Failed,
     Canceled,
     Expired,
+    /// Somebody wants it to be tried again, from the beginning.
+    Revived,
 }
 
 /// The outcome of [`MessageState::apply`].
@@ -134,6 +136,11 @@ impl MessageState {
                 Self::Queued => Step::Moved(Self::Expired),
                 _ => Step::Ignored,
             },
+            // The one way back, and by request only: what is final otherwise stays so (MP-3).
+            MessageInput::Revived => match self {
+                Self::Failed | Self::Expired => Step::Moved(Self::Queued),
+                _ => Step::Refused,
+            },
         }
     }
 
@@ -209,6 +216,19 @@ mod tests {
             MessageState::Sending.apply(MessageInput::Canceled),
             Step::Refused
         );
+    }
+
+    #[test]
+    fn only_what_failed_or_expired_is_tried_again() {
+        for (state, _, _) in NAMES {
+            let dead = matches!(state, MessageState::Failed | MessageState::Expired);
+            let want = if dead {
+                Step::Moved(MessageState::Queued)
+            } else {
+                Step::Refused
+            };
+            assert_eq!(state.apply(MessageInput::Revived), want, "{state}");
+        }
     }
 
     #[test]

@@ -8,7 +8,10 @@ use super::value::params;
 use crate::error::StoreError;
 
 /// The history: a migration's number is its place, from 1. `{words}` are filled by [`Dialect::render`].
-const MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("first", include_str!("../migrations/0001_first.sql")),
+    ("queue", include_str!("../migrations/0002_queue.sql")),
+];
 
 /// What [`crate::Db::migrate`] did: nothing when the versions are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -105,6 +105,7 @@ fn exercise(tx: &mut Tx<'_>) -> Result<(), StoreError> {
             content: Content::Text { text: "x".into() },
             priority: Priority::ALL[number % 3],
             not_before: (number == 4).then(|| NOW.plus(Duration::from_secs(1))),
+            expires_at: (number == 5).then(|| NOW.plus(Duration::from_secs(60))),
             idempotency: Some(IdempotencyKey {
                 key: number.to_string(),
                 body_hash: [0; 32],

@@ -3,7 +3,7 @@
 
 use wagate_domain::message::{Content, Direction, MessageState};
 use wagate_domain::{
-    Event, Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId,
+    Event, Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId, plant,
 };
 
 use super::{Counts, Message, Priority, find, to_json};
@@ -21,6 +21,8 @@ pub struct NewOutbound {
     pub priority: Priority,
     /// Not to be sent earlier.
     pub not_before: Option<Timestamp>,
+    /// Not to be sent from then on: it ends expired.
+    pub expires_at: Option<Timestamp>,
     pub idempotency: Option<IdempotencyKey>,
 }
 
@@ -43,9 +45,16 @@ pub fn accept(
 ) -> Result<Accepted, StoreError> {
     let id = MessageId::generate();
     if let Some(key) = &new.idempotency
+        && !plant::is("key_ignored")
         && let Some(first) = idempotency::take(tx, tenant, &new.session, key, &id, now)?
     {
-        let (message, _) = find(tx, tenant, &first)?;
+        // Its message may have been deleted since: then there is no first answer to give.
+        let (message, _) = find(tx, tenant, &first).map_err(|error| match error {
+            StoreError::NotFound { .. } => StoreError::Conflict {
+                what: "the idempotency key belongs to a message that was deleted".into(),
+            },
+            other => other,
+        })?;
         return Ok(Accepted {
             message,
             replayed: true,
@@ -71,12 +80,14 @@ pub fn accept(
         failure: None,
         attempts: 0,
         at: now,
+        not_before: new.not_before,
+        expires_at: new.expires_at,
         sent_at: None,
         delivered_at: None,
         read_at: None,
         updated_at: now,
     };
-    queue::enqueue(tx, &message, seq, new.not_before, now)?;
+    queue::enqueue(tx, &message, seq, now)?;
     // Refused at the end of the closure when the queue is full.
     Counts {
         queued: 1,
@@ -107,10 +118,11 @@ fn insert(
 ) -> Result<(i64, SessionName), StoreError> {
     tx.query_opt(
         "INSERT INTO messages (id, tenant_id, session_id, direction, from_me, chat, sender, wa_id, \
-         content, state, version, priority, attempts, at_ms, updated_ms) \
+         content, state, version, priority, attempts, at_ms, updated_ms, not_before_ms, expires_ms) \
          SELECT CAST($3 AS TEXT), s.tenant_id, s.id, 'outbound', 1, CAST($4 AS TEXT), '', \
          CAST($5 AS TEXT), CAST($6 AS TEXT), 'queued', 0, CAST($7 AS BIGINT), 0, \
-         CAST($8 AS BIGINT), CAST($8 AS BIGINT) FROM sessions s \
+         CAST($8 AS BIGINT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
+         FROM sessions s \
          WHERE s.tenant_id = $1 AND s.id = $2 AND s.desired <> 'deleted' \
          RETURNING seq, (SELECT name FROM sessions WHERE sessions.id = session_id)",
         params![
@@ -121,7 +133,9 @@ fn insert(
             wa_id,
             to_json(&new.content)?,
             new.priority.rank(),
-            now
+            now,
+            new.not_before,
+            new.expires_at
         ],
         |row| Ok((row.int(0)?, row.parse(1)?)),
     )?

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use wagate_domain::message::{Failure, MessageInput, MessageState, Step};
-use wagate_domain::{MessageId, SessionName, TenantId, Timestamp, WaMessageId};
+use wagate_domain::{MessageId, TenantId, Timestamp, WaMessageId, plant};
 
 use super::{Counts, Message, Owner, TRACKED, Tracked, find, tracked, write_moves};
 use crate::db::{Lock, Tx, Value, params};
@@ -49,6 +49,11 @@ pub fn apply_many(
             answers.push(None);
             continue;
         };
+        let receipt = matches!(update.input, MessageInput::Receipt(_));
+        if receipt && plant::nth("receipt_dropped", 5) {
+            answers.push(None);
+            continue;
+        }
         // A receipt proves that the server took the message, though its acknowledgement may come
         // later: `sent` is recorded with it, so that nobody sees a step left out.
         let proves_sent =
@@ -58,13 +63,18 @@ pub fn apply_many(
         for input in proof.into_iter().chain([update.input]) {
             step = match input {
                 // These belong to the queue, whose row moves with them.
-                MessageInput::Claimed | MessageInput::Requeued => Step::Refused,
+                MessageInput::Claimed | MessageInput::Requeued | MessageInput::Revived => {
+                    Step::Refused
+                }
                 input => message.state.apply(input),
             };
             if let Step::Moved(to) = step {
                 let failure = failure_of(to, update.failure.as_ref());
                 moves.push(message.advance(to, update.at, failure, &mut counts));
             }
+        }
+        if receipt && matches!(step, Step::Moved(_)) && plant::nth("status_backwards", 5) {
+            moves.push(message.advance(MessageState::Sent, update.at, None, &mut counts));
         }
         answers.push(Some(Applied {
             message: message.id.clone(),
@@ -108,13 +118,7 @@ pub fn cancel(
     now: Timestamp,
 ) -> Result<Message, StoreError> {
     let (before, seq) = find(tx, tenant, id)?;
-    // The lease first, as the session's worker does: two who lock in different orders would wait for
-    // each other.
-    let held = tx.locked(
-        "SELECT token FROM leases WHERE session_id = $1",
-        Lock::Update,
-    );
-    tx.query_opt(&held, params![&before.session], |row| row.int(0))?;
+    let name = queue::hold(tx, tenant, &before.session)?;
     let sql = format!("SELECT {TRACKED} FROM messages WHERE seq = $1 AND direction = 'outbound'");
     let sql = tx.locked(&sql, Lock::Update);
     let mut message: Tracked = tx
@@ -129,7 +133,6 @@ pub fn cancel(
         Step::Moved(to) => {
             let mut counts = Counts::default();
             let step = message.advance(to, now, None, &mut counts);
-            let name: SessionName = before.session_name;
             let owner = Owner {
                 tenant,
                 session: &before.session,

@@ -12,6 +12,7 @@ use crate::db::{Row, Tx, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::outbox;
+use crate::queue::dead_letters;
 
 /// The session whose messages move.
 pub(crate) struct Owner<'a> {
@@ -49,6 +50,8 @@ pub(crate) struct Tracked {
     stored: i64,
     /// It had a queue row when it was read.
     pub(crate) was_open: bool,
+    /// It was among the dead letters when it was read.
+    pub(crate) was_dead: bool,
 }
 
 /// One move, for the history and the event.
@@ -95,6 +98,7 @@ pub(crate) fn tracked(row: Row<'_>) -> Result<Tracked, StoreError> {
         tries: 0,
         stored: version,
         was_open: !state.is_final(),
+        was_dead: is_dead(state),
     })
 }
 
@@ -102,6 +106,12 @@ impl Tracked {
     /// There is something to write.
     pub(crate) fn is_moved(&self) -> bool {
         self.version != self.stored
+    }
+
+    /// Why it is a dead letter, if it is one.
+    pub(crate) fn dead_code(&self) -> Option<&str> {
+        let failure = self.failure.as_ref();
+        is_dead(self.state).then(|| failure.map_or("expired", |failure| failure.code.as_str()))
     }
 
     /// Moves the message and says what was done, for [`write_moves`].
@@ -133,6 +143,11 @@ impl Tracked {
             failure,
         }
     }
+}
+
+/// Ended without being sent, in a way that allows to try it again.
+fn is_dead(state: MessageState) -> bool {
+    matches!(state, MessageState::Failed | MessageState::Expired)
 }
 
 fn fill(field: &mut Option<Timestamp>, reached: bool, at: Timestamp) -> bool {
@@ -184,6 +199,7 @@ pub(crate) fn write_moves(
         // Somebody moved one of them since it was read: nothing of this is kept.
         return Err(StoreError::Busy);
     }
+    dead_letters::note(tx, owner, messages, now)?;
     let mut rows = Vec::with_capacity(moves.len());
     for step in &moves {
         let failure = step.failure.as_ref().map(to_json).transpose()?;

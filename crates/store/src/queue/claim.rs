@@ -16,34 +16,97 @@ const FAIR_TURN: i64 = 8;
 /// Delayed and scheduled messages that one claim makes ready at most.
 const DUE_MAX: i64 = 256;
 
-/// Takes up to `max` due messages for an attempt: Queued → Sending.
-///
-/// At most one message per chat is in flight, in each chat and priority the oldest comes first (MP-4);
-/// between chats higher priorities go first, with every eighth turn for the oldest of all. The claim is
-/// bound to the lease: a new holder makes it due again with [`super::release_stale`].
+/// What a claim took, and how many the session may have on their way.
+#[derive(Debug)]
+pub struct Claims {
+    pub claimed: Vec<Claimed>,
+    /// In force now; none when there was nothing to take.
+    pub concurrency: Option<u32>,
+}
+
+/// As [`claim_within`], with nothing on the way beyond `max` where no settings say less.
 pub fn claim(
     tx: &mut Tx<'_>,
     lease: &Lease,
     max: u32,
     now: Timestamp,
 ) -> Result<Vec<Claimed>, StoreError> {
+    Ok(claim_within(tx, lease, max, u32::MAX, now)?.claimed)
+}
+
+/// Takes up to `max` due messages for an attempt: Queued → Sending.
+///
+/// Never more than the session's concurrency allows to be on their way, which is `concurrency` where
+/// neither session nor tenant has a setting; none while the queue is paused. What is past its validity
+/// is left for [`super::expire`]. At most one message per chat is in flight, in each chat and priority the oldest comes first (MP-4);
+/// between chats higher priorities go first, with every eighth turn for the oldest of all. The claim is
+/// bound to the lease: a new holder makes it due again with [`super::release_stale`].
+pub fn claim_within(
+    tx: &mut Tx<'_>,
+    lease: &Lease,
+    max: u32,
+    concurrency: u32,
+    now: Timestamp,
+) -> Result<Claims, StoreError> {
     let owner = Owner::of(lease, tx.fence(lease)?);
     make_due(tx, &lease.session, now)?;
-    let ready = candidates(tx, &lease.session, max)?;
+    let ready = candidates(tx, &lease.session, max, now)?;
     if ready.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Claims {
+            claimed: Vec::new(),
+            concurrency: None,
+        });
     }
-    let sql = "SELECT turns FROM session_counters WHERE session_id = $1";
-    let turns = tx.query_one(sql, params![&lease.session], |row| row.int(0))?;
-    let turns = turns
-        + tx.counts
-            .get(&lease.session)
-            .map_or(0, |counts| counts.turns);
-    let picked = pick(&ready, turns, usize::try_from(max).unwrap_or(usize::MAX));
+    let room = room(tx, lease, concurrency)?;
+    let max = max.min(room.free);
+    let picked = pick(
+        &ready,
+        room.turns,
+        usize::try_from(max).unwrap_or(usize::MAX),
+    );
     let attempts = take(tx, lease, &picked)?;
     let (claimed, counts) = start(tx, &owner, &picked, &attempts, now)?;
     counts.write(tx, &lease.session);
-    Ok(claimed)
+    Ok(Claims {
+        claimed,
+        concurrency: Some(room.concurrency),
+    })
+}
+
+/// What bounds a claim.
+struct Room {
+    /// Claims so far.
+    turns: i64,
+    concurrency: u32,
+    /// Messages that may still be taken.
+    free: u32,
+}
+
+/// Reads the settings in force: here, so that a change counts from the next claim on, whoever makes it.
+fn room(tx: &mut Tx<'_>, lease: &Lease, default: u32) -> Result<Room, StoreError> {
+    let (turns, concurrency, paused, flying) = tx.query_one(
+        "SELECT c.turns, COALESCE(q.concurrency, t.concurrency), COALESCE(q.paused, 0), \
+         (SELECT COUNT(*) FROM queue f WHERE f.session_id = c.session_id AND f.state = 1) \
+         FROM session_counters c LEFT JOIN session_queues q ON q.session_id = c.session_id \
+         LEFT JOIN tenant_queues t ON t.tenant_id = c.tenant_id WHERE c.session_id = $1",
+        params![&lease.session],
+        |row| {
+            let set = row.opt_int(1)?.map(|set| u32::try_from(set).unwrap_or(1));
+            Ok((row.int(0)?, set, row.flag(2)?, row.small(3)?))
+        },
+    )?;
+    let concurrency = concurrency.unwrap_or(default);
+    let free = if paused {
+        0
+    } else {
+        concurrency.saturating_sub(flying)
+    };
+    let pending = tx.counts.get(&lease.session);
+    Ok(Room {
+        turns: turns + pending.map_or(0, |counts| counts.turns),
+        concurrency,
+        free,
+    })
 }
 
 /// Makes ready what waited for a time that has come.
@@ -81,11 +144,13 @@ fn candidates(
     tx: &mut Tx<'_>,
     session: &SessionId,
     max: u32,
+    now: Timestamp,
 ) -> Result<Vec<Candidate>, StoreError> {
     let front = |rank: i64| {
         format!(
             "SELECT * FROM (SELECT q.message_seq, q.chat, q.priority FROM queue q \
-             WHERE q.session_id = $1 AND q.priority = {rank} AND q.state = 0 AND NOT EXISTS \
+             WHERE q.session_id = $1 AND q.priority = {rank} AND q.state = 0 \
+             AND (q.expires_ms IS NULL OR q.expires_ms > $3) AND NOT EXISTS \
              (SELECT 1 FROM queue f WHERE f.session_id = q.session_id AND f.chat = q.chat \
              AND f.state = 1) ORDER BY q.message_seq LIMIT $2) AS p{rank}"
         )
@@ -93,7 +158,7 @@ fn candidates(
     let sql = Priority::ALL
         .map(|priority| front(priority.rank()))
         .join(" UNION ALL ");
-    tx.query(&sql, params![session, max.saturating_mul(2)], |row| {
+    tx.query(&sql, params![session, max.saturating_mul(2), now], |row| {
         Ok(Candidate {
             seq: row.int(0)?,
             chat: row.string(1)?,
@@ -146,6 +211,9 @@ fn take(
     Ok(rows.into_iter().collect())
 }
 
+/// A taken message: what moves, what is sent, when it was accepted, until when it is valid.
+type Taken = (Tracked, Content, Timestamp, Option<Timestamp>);
+
 /// Moves the taken messages to Sending and reads what has to be sent.
 fn start(
     tx: &mut Tx<'_>,
@@ -155,18 +223,22 @@ fn start(
     now: Timestamp,
 ) -> Result<(Vec<Claimed>, Counts), StoreError> {
     let keys: Vec<Value<'_>> = attempts.keys().map(|seq| Value::from(*seq)).collect();
-    let sql = format!("SELECT {TRACKED}, content, at_ms FROM messages WHERE seq IN ({{}})");
+    let sql =
+        format!("SELECT {TRACKED}, content, at_ms, expires_ms FROM messages WHERE seq IN ({{}})");
     let sql = tx.locked(&sql, Lock::Update);
-    let rows: Vec<(Tracked, Content, Timestamp)> =
-        tx.query_keys(&sql, params![], &keys, |row| {
-            Ok((tracked(row)?, row.json(10)?, row.time(11)?))
-        })?;
-    let mut rows: HashMap<i64, (Tracked, Content, Timestamp)> =
-        rows.into_iter().map(|row| (row.0.seq, row)).collect();
+    let rows: Vec<Taken> = tx.query_keys(&sql, params![], &keys, |row| {
+        Ok((
+            tracked(row)?,
+            row.json(10)?,
+            row.time(11)?,
+            row.opt_time(12)?,
+        ))
+    })?;
+    let mut rows: HashMap<i64, Taken> = rows.into_iter().map(|row| (row.0.seq, row)).collect();
     let mut counts = Counts::default();
     let mut moves = Vec::new();
     for candidate in picked {
-        let Some((message, _, _)) = rows.get_mut(&candidate.seq) else {
+        let Some((message, ..)) = rows.get_mut(&candidate.seq) else {
             continue;
         };
         let Step::Moved(to) = message.state.apply(MessageInput::Claimed) else {
@@ -179,11 +251,11 @@ fn start(
         moves.push(message.advance(to, now, None, &mut counts));
         counts.turns += 1;
     }
-    let moved: Vec<&Tracked> = rows.values().map(|(message, _, _)| message).collect();
+    let moved: Vec<&Tracked> = rows.values().map(|(message, ..)| message).collect();
     write_moves(tx, owner, &moved, moves, now)?;
     let mut claimed = Vec::with_capacity(rows.len());
     for candidate in picked {
-        let Some((message, content, accepted_at)) = rows.remove(&candidate.seq) else {
+        let Some((message, content, accepted_at, expires_at)) = rows.remove(&candidate.seq) else {
             continue;
         };
         claimed.push(Claimed {
@@ -194,6 +266,7 @@ fn start(
             priority: Priority::of_rank(candidate.priority)?,
             attempt: attempts.get(&candidate.seq).copied().unwrap_or(1),
             accepted_at,
+            expires_at,
             seq: candidate.seq,
         });
     }

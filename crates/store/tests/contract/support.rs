@@ -276,6 +276,7 @@ pub(crate) fn outbound(session: &Session, to: &str, text: &str) -> NewOutbound {
         content: Content::text(text).unwrap(),
         priority: Priority::Normal,
         not_before: None,
+        expires_at: None,
         idempotency: None,
     }
 }

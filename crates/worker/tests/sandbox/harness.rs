@@ -181,6 +181,7 @@ impl Harness {
             content: Content::text(text).unwrap(),
             priority: Priority::Normal,
             not_before: None,
+            expires_at: None,
             idempotency: None,
         };
         let tenant = self.tenant.clone();
