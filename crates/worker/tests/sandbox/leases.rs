@@ -92,18 +92,25 @@ async fn a_holder_whom_the_database_keeps_waiting_lets_go_when_its_leases_end() 
 }
 
 /// WhatsApp says a receipt once: whoever heard it must keep it until the database is back, longer than
-/// the lease and the actor that heard it.
+/// the lease and the actor that heard it. The first one is part of a write that hangs, the others come
+/// while it does.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receipt_outlives_a_database_that_is_away_longer_than_the_lease() {
+async fn receipts_outlive_a_database_that_is_away_longer_than_the_lease() {
     let harness = Harness::start().await;
     let owner = harness.phone(OWNER, "Ayu");
-    let friend = harness.phone(FRIEND, "Budi");
+    let friends: Vec<_> = (0..4)
+        .map(|n| harness.phone(&format!("628220000000{n}"), "Friend"))
+        .collect();
     let worker = harness.worker(options("patient")).await;
     let session = harness.linked("hanging", &owner).await;
-    friend.go_offline().unwrap();
-    let message = harness.send(&session, FRIEND, "did you get it?").await;
-    let sent = harness.until_message(&message, MessageState::Sent).await;
-    assert_eq!(sent.state, MessageState::Sent);
+    let mut messages = Vec::new();
+    for friend in &friends {
+        friend.go_offline().unwrap();
+        let message = harness.send(&session, &friend.number(), "got it?").await;
+        let sent = harness.until_message(&message, MessageState::Sent).await;
+        assert_eq!(sent.state, MessageState::Sent);
+        messages.push(message);
+    }
     let (free, held) = std::sync::mpsc::channel::<()>();
     let (began, hanging) = tokio::sync::oneshot::channel();
     let hang = harness.db.write(move |_| {
@@ -113,16 +120,20 @@ async fn a_receipt_outlives_a_database_that_is_away_longer_than_the_lease() {
     });
     let look = async {
         hanging.await.unwrap();
-        friend.go_online().unwrap();
-        friend.expect_text("did you get it?").await.unwrap();
+        for friend in &friends {
+            friend.go_online().unwrap();
+            friend.expect_text("got it?").await.unwrap();
+        }
         owner.expect_companions_online(0).await.unwrap();
         drop(free);
     };
     let (hung, ()) = tokio::join!(hang, look);
     hung.unwrap();
-    harness
-        .until_message(&message, MessageState::Delivered)
-        .await;
+    for message in &messages {
+        harness
+            .until_message(message, MessageState::Delivered)
+            .await;
+    }
     assert!(worker.stop(Duration::from_secs(10)).await);
     harness.check();
 }
