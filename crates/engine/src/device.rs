@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use wacore::iq::devices::RemoveCompanionDeviceSpec;
+use wacore::iq::usync::LidQuerySpec;
 use wacore_binary::{Jid as LibraryJid, JidExt as _};
 use wagate_domain::{Content, Jid, LinkChallenge, PhoneNumber, Timestamp, WaMessageId};
 use wagate_store::StoreError;
+use whatsapp_rust::lid_pn_cache::LearningSource;
 use whatsapp_rust::{Client, SendOptions};
 
 use crate::error::EngineError;
@@ -186,19 +188,10 @@ impl Device {
                 sent.map(drop).map_err(EngineError::from_send)
             }
         };
-        // In a task of its own: a send that is given up on must not be cut off half-way through
-        // Signal's counters (SL-2).
+        // In a task of its own: a send must not be cut off half-way through Signal's counters (SL-2).
         let task = inner.shared.tasks.spawn(work);
-        let bounded = tokio::time::timeout(inner.shared.options.send_timeout, task);
         let outcome = tokio::select! {
-            outcome = bounded => match outcome {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(panicked)) => Err(EngineError::Protocol {
-                    doing: "sending",
-                    source: Box::new(panicked),
-                }),
-                Err(_) => Err(EngineError::Timeout { doing: "sending" }),
-            },
+            outcome = inner.sent(task) => outcome,
             // SL-1: an answer that the library waits for will not come to a device that hangs up.
             () = inner.backend.lost().cancelled() => Err(StoreError::LeaseLost.into()),
         };
@@ -404,6 +397,7 @@ impl Inner {
         if self.known_to_reach(|reached| reached.contains(name.as_str())) {
             return Ok(());
         }
+        // self.learn_lid(jid).await?;
         let signal = self.client.signal();
         let asserted = signal.assert_sessions(std::slice::from_ref(jid)).await;
         let failure = match asserted {
@@ -427,6 +421,46 @@ impl Inner {
             return Ok(());
         }
         self.why_unreachable(&self.client, jid, failure).await
+    }
+
+    /// Asks for the account's LID before there are keys for it.
+    ///
+    /// The library keeps keys under the LID once it knows it, and its send asks for it, which would be
+    /// too late: keys fetched before lie under the number, and to move them it looks through two hundred
+    /// possible devices and keeps a lock for each address, 130 KiB a contact.
+    async fn learn_lid(&self, jid: &LibraryJid) -> Result<(), EngineError> {
+        if !jid.is_pn() || self.knows_lid(jid).await {
+            return Ok(());
+        }
+        let (high, low, number): (u8, u8, u16) = rand::random();
+        let query = LidQuerySpec::new(vec![jid.clone()], format!("{high}.{low}-{number}"));
+        let answer = match self.client.execute(query).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let error = EngineError::from_library("asking for a LID", error);
+                if let EngineError::NotConnected | EngineError::Timeout { .. } = error {
+                    return Err(error);
+                }
+                // An account without one is written to by its number.
+                tracing::debug!(%error, "the LID of a recipient is not known");
+                return Ok(());
+            }
+        };
+        for found in answer.lid_mappings {
+            let learned = self.client.add_lid_pn_mapping(
+                &found.lid,
+                &found.phone_number,
+                LearningSource::Usync,
+            );
+            if let Err(error) = learned.await {
+                tracing::debug!(%error, "the LID of a recipient was not stored");
+            }
+        }
+        Ok(())
+    }
+
+    async fn knows_lid(&self, jid: &LibraryJid) -> bool {
+        matches!(self.client.get_lid_pn_entry(jid).await, Ok(Some(_)))
     }
 
     async fn why_unreachable(

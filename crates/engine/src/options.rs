@@ -22,7 +22,8 @@ pub struct EngineOptions {
     pub connect_timeout: Duration,
     /// A message without the server's answer for that long gets [`crate::EngineEvent::AckTimeout`].
     pub ack_timeout: Duration,
-    /// Writing one message to the socket, with whatever has to be asked before, takes no longer.
+    /// Writing one message to the socket, with whatever has to be asked before, takes no longer, or the
+    /// connection is replaced, and after as long again the device ends.
     pub send_timeout: Duration,
     /// So many messages of one device may wait for their acknowledgement.
     pub acks_max: usize,

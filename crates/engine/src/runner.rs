@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wacore::iq::keepalive::KeepaliveSpec;
 use wacore::store::DeviceCommand;
@@ -69,6 +69,9 @@ impl std::fmt::Debug for Inner {
             .finish_non_exhaustive()
     }
 }
+
+/// The library at work on one message.
+type SendTask = JoinHandle<Result<(), EngineError>>;
 
 /// What an attempt left to be done.
 enum Watch {
@@ -246,10 +249,7 @@ impl Inner {
         match self.watch(&mut run, turn).await {
             Watch::RunEnded => {}
             Watch::HungUp => {
-                if tokio::time::timeout(HANG_UP_WITHIN, &mut run)
-                    .await
-                    .is_err()
-                {
+                if timeout(HANG_UP_WITHIN, &mut run).await.is_err() {
                     run.abort();
                 }
             }
@@ -347,7 +347,7 @@ impl Inner {
         // Without a name there is no presence, and nothing to take back.
         let presence = self.client.presence();
         let within = self.shared.options.liveness.answer_within;
-        let away = tokio::time::timeout(within, presence.set_unavailable()).await;
+        let away = timeout(within, presence.set_unavailable()).await;
         if let Ok(Err(error)) = away {
             tracing::debug!(%error, "presence was not taken back");
         }
@@ -388,15 +388,56 @@ impl Inner {
     async fn answers(&self, within: Duration) -> bool {
         let ping = self.client.execute(KeepaliveSpec::with_timeout(within));
         // An error in the answer is an answer; bytes that came meanwhile are one too.
-        match tokio::time::timeout(within, ping).await {
+        match timeout(within, ping).await {
             Ok(Ok(())) => true,
             Ok(Err(_)) | Err(_) => self.idle() < within,
         }
     }
 
+    /// Waits for the end of a send, however long that takes: a message that was given up on before could
+    /// still be written, after it was declared failed. So it is the connection that is given up, which
+    /// ends whatever the library waits for, and in the end the device.
+    pub(crate) async fn sent(&self, mut task: SendTask) -> Result<(), EngineError> {
+        let patience = self.shared.options.send_timeout;
+        let doing = "sending";
+        let ended = |ended: Result<Result<(), EngineError>, JoinError>| {
+            ended.unwrap_or_else(|panicked| {
+                let source = Box::new(panicked);
+                Err(EngineError::Protocol { doing, source })
+            })
+        };
+        if let Ok(outcome) = timeout(patience, &mut task).await {
+            return ended(outcome);
+        }
+        if self.client.is_logged_in() {
+            tracing::warn!("connecting anew since a send does not end");
+            let anew = self.client.reconnect_immediately();
+            if timeout(HANG_UP_WITHIN, anew).await.is_err() {
+                tracing::warn!("the connection was not given up in time");
+            }
+        }
+        // Now it is late, whatever hinders it: that counts as an attempt.
+        let late = |error| match error {
+            doubtful @ EngineError::Ambiguous(_) => doubtful,
+            _ => EngineError::Timeout { doing },
+        };
+        if let Ok(outcome) = timeout(patience, &mut task).await {
+            return ended(outcome).map_err(late);
+        }
+        let reason = "a send does not end".to_owned();
+        self.hub.terminate(Ended::Fault { reason });
+        self.stop.cancel();
+        tokio::select! {
+            biased;
+            outcome = task => ended(outcome).map_err(late),
+            // Nothing can be written on a device that has hung up for good.
+            () = self.done.cancelled() => Err(EngineError::Timeout { doing }),
+        }
+    }
+
     async fn hang_up(&self) {
         let bye = self.client.disconnect();
-        if tokio::time::timeout(HANG_UP_WITHIN, bye).await.is_err() {
+        if timeout(HANG_UP_WITHIN, bye).await.is_err() {
             tracing::warn!("the device did not flush in time");
         }
     }

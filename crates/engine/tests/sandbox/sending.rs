@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use wagate_domain::{Jid, PhoneNumber, ReceiptKind, RetryClass, WaMessageId};
 use wagate_engine::{EngineError, EngineEvent};
-use wagate_network::faults::{Action, FaultRule, Match, When};
+use wagate_network::faults::{Action, Direction, FaultRule, Match, When};
+use wagate_network::transcript::{Entry, Note};
 
 use crate::harness::{A, B, Harness, content};
 
@@ -26,6 +27,42 @@ async fn a_text_is_acknowledged_delivered_and_read() {
     harness.phone(A).expect_text("hello").await.unwrap();
     companion.stop().await;
     harness.judge().await;
+}
+
+/// Keys that were fetched under the number are moved when the LID is learned after all, at 130 KiB and a
+/// look through two hundred addresses a contact.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_fetched_under_the_lid_from_the_start() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    let id = companion.send(B, "hello").await;
+    assert_eq!(companion.ack(&id).await, None);
+    let lid = harness.phone(B).lid().unwrap().to_string();
+    let number = Jid::pn(B).to_string();
+    let asked = harness.network.with_world(|world, _, _| {
+        let keys = world.transcript.entries(0).filter_map(key_request);
+        keys.collect::<Vec<_>>()
+    });
+    assert!(
+        asked.iter().any(|xml| xml.contains(&lid)),
+        "{lid}: {asked:?}"
+    );
+    assert!(
+        !asked.iter().any(|xml| xml.contains(&number)),
+        "{number}: {asked:?}"
+    );
+    companion.stop().await;
+    harness.judge().await;
+}
+
+/// A companion's request for prekeys, as XML.
+fn key_request(entry: &Entry) -> Option<String> {
+    let Note::Stanza(stanza) = &entry.note else {
+        return None;
+    };
+    let from_companion = stanza.direction == Direction::FromDevice && stanza.device != 0;
+    let xml = stanza.xml.clone().filter(|_| from_companion)?;
+    (stanza.tag == "iq" && xml.contains("<key>")).then_some(xml)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,6 +214,43 @@ async fn a_recipient_without_keys_is_an_error_and_no_silent_loss() {
         .unwrap();
     assert_eq!(companion.ack(&id).await, None);
     harness.phone(B).expect_text("found").await.unwrap();
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_written_in_time_is_not_written_later() {
+    let harness = Harness::start_with(|options| {
+        options.send_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let (_, mut companion) = harness.linked(A).await;
+    let mut keys = Match::from_device("iq").account(A);
+    keys.stanza.xmlns = Some("encrypt".to_owned());
+    keys.stanza.child = Some("key".to_owned());
+    let late_keys = FaultRule::new(keys, Action::Delay { ms: 1_500 }).once();
+    let late_ack = Action::LateAck { ms: 3_000 };
+    let late_ack = FaultRule::new(Match::from_device("message").account(A), late_ack);
+    for rule in [late_keys, late_ack] {
+        harness
+            .network
+            .with_world(|world, _, _| world.faults.add(rule))
+            .unwrap();
+    }
+    let given_up = WaMessageId::generate();
+    let sent = companion
+        .device
+        .send(&given_up, &Jid::pn(B), &content("too late"))
+        .await;
+    let error = sent.unwrap_err();
+    assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
+    assert_eq!(error.retry_class(), RetryClass::Backoff);
+    // Once at the start, and once for the connection that was replaced.
+    companion.connected().await;
+    let id = companion.send(B, "in time").await;
+    // Acknowledged long after the keys would have come.
+    assert_eq!(companion.ack(&id).await, None);
+    assert_eq!(harness.phone(B).texts(), ["in time"]);
     companion.stop().await;
     harness.judge().await;
 }
