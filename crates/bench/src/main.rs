@@ -45,6 +45,19 @@ enum Scenario {
         #[arg(long, default_value_t = 60)]
         quiet: u64,
     },
+    /// B02, state S1: memory of a session that has written to some contacts, as a slope likewise.
+    ActiveMemory {
+        #[arg(long, value_delimiter = ',', default_value = "20,100")]
+        sessions: Vec<usize>,
+        #[arg(long, default_value_t = 20)]
+        contacts: usize,
+        /// How long to stay quiet before each measurement, in seconds.
+        #[arg(long, default_value_t = 10)]
+        quiet: u64,
+        /// The run fails when a session costs more KiB than this.
+        #[arg(long, default_value_t = 1024.0)]
+        limit_kib: f64,
+    },
     /// B03: sends that wait for WhatsApp's acknowledgement, open loop.
     SyncSend {
         /// Sends a second, one run each.
@@ -105,6 +118,12 @@ async fn run(scenario: Scenario) -> Result<()> {
         Scenario::IdleMemory { sessions, quiet } => {
             scenarios::idle_memory::run(&sessions, quiet).await
         }
+        Scenario::ActiveMemory {
+            sessions,
+            contacts,
+            quiet,
+            limit_kib,
+        } => scenarios::active_memory::run(&sessions, contacts, quiet, limit_kib).await,
         Scenario::SyncSend {
             rates,
             seconds,

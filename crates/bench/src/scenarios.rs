@@ -1,5 +1,6 @@
 //! The scenarios, one a file.
 
+pub(crate) mod active_memory;
 pub(crate) mod connect_storm;
 pub(crate) mod idle_memory;
 pub(crate) mod saturated;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use crate::events::Feed;
+use crate::report;
 use crate::rig::{self, Rig};
 
 /// How many sessions write to how many contacts each.
@@ -42,6 +44,11 @@ impl Load {
     /// afterwards device lists and Signal sessions exist, as in a gateway that has been up for a while.
     async fn prepare(self, rig: &Rig) -> Result<()> {
         rig.link(0, self.sessions).await?;
+        self.meet(rig).await
+    }
+
+    /// The same for sessions that are linked.
+    async fn meet(self, rig: &Rig) -> Result<()> {
         for n in 0..self.contacts {
             rig.account(&rig::contact_number(n), "Contact")?;
         }
@@ -54,4 +61,14 @@ impl Load {
         }
         feed.until_delivered(all, Duration::from_secs(300)).await
     }
+}
+
+/// KiB a session between the first point and the last, both a number of sessions and the KiB they need.
+pub(crate) fn slope(points: &[(usize, u64)]) -> Option<f64> {
+    let (first, last) = (points.first()?, points.last()?);
+    let sessions = last.0.checked_sub(first.0).filter(|more| *more > 0)?;
+    Some(report::ratio(
+        last.1.saturating_sub(first.1),
+        sessions as u64,
+    ))
 }

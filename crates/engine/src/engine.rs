@@ -158,6 +158,8 @@ fn cache_config(options: &EngineOptions) -> CacheConfig {
     let usual = CacheConfig::default();
     CacheConfig {
         chat_lanes_capacity: options.chat_lanes.max(1),
+        // 650 bytes each, and one for every address that was ever looked at. Locks that are held stay.
+        session_locks_capacity: 512,
         // A few sent messages in memory take the write for later retries out of the send path.
         recent_messages: CacheEntryConfig::new(Some(Duration::from_secs(300)), 64),
         group_distribution_locks_capacity: 128,

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::time::{Duration, Instant};
 
+use super::slope;
 use crate::report;
 use crate::rig::Rig;
 
@@ -40,14 +41,4 @@ pub(crate) async fn run(sizes: &[usize], quiet: u64) -> Result<()> {
         )?;
     }
     rig.stop().await
-}
-
-/// KiB a session between the first point and the last.
-fn slope(points: &[(usize, u64)]) -> Option<f64> {
-    let (first, last) = (points.first()?, points.last()?);
-    let sessions = last.0.checked_sub(first.0).filter(|more| *more > 0)?;
-    Some(report::ratio(
-        last.1.saturating_sub(first.1),
-        sessions as u64,
-    ))
 }
