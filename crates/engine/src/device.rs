@@ -397,7 +397,7 @@ impl Inner {
         if self.known_to_reach(|reached| reached.contains(name.as_str())) {
             return Ok(());
         }
-        // self.learn_lid(jid).await?;
+        self.learn_lid(jid).await?;
         let signal = self.client.signal();
         let asserted = signal.assert_sessions(std::slice::from_ref(jid)).await;
         let failure = match asserted {
@@ -427,7 +427,7 @@ impl Inner {
     ///
     /// The library keeps keys under the LID once it knows it, and its send asks for it, which would be
     /// too late: keys fetched before lie under the number, and to move them it looks through two hundred
-    /// possible devices and keeps a lock for each address, 130 KiB a contact.
+    /// possible devices and keeps a lock for each address, 160 KiB a contact.
     async fn learn_lid(&self, jid: &LibraryJid) -> Result<(), EngineError> {
         if !jid.is_pn() || self.knows_lid(jid).await {
             return Ok(());

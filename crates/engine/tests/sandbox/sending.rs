@@ -29,7 +29,7 @@ async fn a_text_is_acknowledged_delivered_and_read() {
     harness.judge().await;
 }
 
-/// Keys that were fetched under the number are moved when the LID is learned after all, at 130 KiB and a
+/// Keys that were fetched under the number are moved when the LID is learned after all, at 160 KiB and a
 /// look through two hundred addresses a contact.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_fetched_under_the_lid_from_the_start() {
