@@ -8,7 +8,8 @@
 //! | [`message`] | content, direction, [`message::MessageState`] and how it moves |
 //! | [`receipt`] | what a device says about a message |
 //! | [`event`] | the one enum that tenants see |
-//! | [`retry`] | retry classes and backoff |
+//! | [`retry`] | retry classes and backoff; the table of every refusal and fault |
+//! | [`pacing`] | how fast a session may send, and when WhatsApp wants it to wait |
 //! | [`limits`] | every bound |
 //! | [`clock`], [`time`] | where the time comes from, and how it is written |
 //! | [`failpoint`] | named points at which a test kills the process |
@@ -21,6 +22,7 @@ pub mod id;
 pub mod jid;
 pub mod limits;
 pub mod message;
+pub mod pacing;
 pub mod phone;
 pub mod plant;
 pub mod receipt;
@@ -35,6 +37,7 @@ pub use id::{
 };
 pub use jid::{Jid, Server};
 pub use message::{Content, Direction, MessageState, Priority};
+pub use pacing::{PacingRules, Scope};
 pub use phone::PhoneNumber;
 pub use receipt::ReceiptKind;
 pub use retry::{Backoff, RetryClass};

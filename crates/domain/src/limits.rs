@@ -41,6 +41,19 @@ pub const EVENT_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const PAIRING_CODE_TTL: Duration = Duration::from_secs(180);
 /// How long a session may try to be linked before it gives up.
 pub const LINK_WAIT_MAX: Duration = Duration::from_secs(180);
+/// The longest gap between two messages that pacing may ask for.
+pub const PACING_GAP_MAX: Duration = Duration::from_secs(60 * 60);
+/// The largest budget of a minute and of a day that pacing may have.
+pub const PACING_PER_MINUTE_MAX: u32 = 6_000;
+pub const PACING_PER_DAY_MAX: u32 = 1_000_000;
+/// The longest time in which a young number warms up, in days.
+pub const PACING_WARM_UP_DAYS_MAX: u32 = 90;
+/// No pause is longer, whatever WhatsApp names: then it is tried again.
+pub const PAUSE_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+/// How long "typing" is shown for each character of a text, and its bounds.
+pub const TYPING_PER_CHARACTER: Duration = Duration::from_millis(45);
+pub const TYPING_MIN: Duration = Duration::from_millis(500);
+pub const TYPING_MAX: Duration = Duration::from_secs(8);
 
 const _: () = assert!(TEXT_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(CONCURRENCY_DEFAULT <= CONCURRENCY_MAX);

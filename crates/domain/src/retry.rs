@@ -1,6 +1,13 @@
 //! The one decision after a failure: again at once, later, when the session is back, or never.
+//!
+//! [`table`] says it for every code that WhatsApp answers with and for every fault of our own; engine and
+//! worker look there and decide nothing by themselves.
+
+pub mod table;
 
 use std::time::Duration;
+
+pub use table::{Ending, Fault, SessionMove, Trouble, Verdict};
 
 /// What to do with work that failed. A class decides, never a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +18,7 @@ pub enum RetryClass {
     After(Duration),
     /// Again with the usual backoff.
     Backoff,
-    /// The session is away; the work waits for it and the attempt does not count.
+    /// The session is away or paused; the work waits for it and the attempt does not count.
     SessionDown,
     /// Never: the reason will not go away by itself.
     Never,
