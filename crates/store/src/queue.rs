@@ -17,9 +17,11 @@ mod jobs;
 mod settings;
 mod stats;
 
+use std::borrow::Cow;
+
 use wagate_domain::message::{Content, Failure, MessageInput, Step};
 use wagate_domain::{
-    Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId, WorkerId,
+    Jid, MessageId, SessionId, SessionName, TenantId, Timestamp, WaMessageId, WorkerId, plant,
 };
 
 pub use admin::{Holding, clear, clear_dead, delete_dead, holders, revive, revive_some};
@@ -30,7 +32,7 @@ pub use jobs::{Job, JobFilter, JobState, jobs};
 pub use settings::{QueueSettings, SettingsChange, configure, settings};
 pub use stats::{SessionQueue, TenantQueue, session_stats, tenant_stats};
 
-use crate::db::{Lock, Tx, Value, params};
+use crate::db::{Dialect, Lock, Tx, Value, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::messages::{Counts, Message, Owner, Priority, Tracked, tracked, write_moves};
@@ -188,6 +190,15 @@ pub fn fail(
     if held.is_none() {
         return Ok(false);
     }
+    let silent = Failure {
+        code: String::new(),
+        reason: String::new(),
+    };
+    let failure = if plant::is("failed_without_reason") {
+        &silent
+    } else {
+        failure
+    };
     let mut counts = step(tx, &owner, &[seq], MessageInput::Failed, Some(failure), now)?;
     counts.queued -= finish(tx, &lease.session, &[seq])?;
     counts.write(tx, &lease.session);
@@ -197,17 +208,54 @@ pub fn fail(
 /// Makes due again what earlier holders of the lease had in flight. Called once when an actor starts.
 ///
 /// The messages keep their WhatsApp ids, so that a recipient that has one already drops the repeat
-/// (MP-2). The lost attempt does not count.
-pub fn release_stale(tx: &mut Tx<'_>, lease: &Lease, now: Timestamp) -> Result<u64, StoreError> {
+/// (MP-2). The lost attempt counts: a message that was in flight `attempts_max` times when its worker
+/// was lost may be what ends the workers, and has failed. Gives how many messages were in flight.
+pub fn release_stale(
+    tx: &mut Tx<'_>,
+    lease: &Lease,
+    attempts_max: u32,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     let owner = Owner::of(lease, tx.fence(lease)?);
+    if plant::is("never_released") {
+        return Ok(0);
+    }
     let stale = tx.query(
-        "UPDATE queue SET state = 0, token = NULL, attempts = attempts - 1 \
-         WHERE session_id = $1 AND state = 1 AND token < $2 RETURNING message_seq",
+        "UPDATE queue SET state = 0, token = NULL \
+         WHERE session_id = $1 AND state = 1 AND token < $2 RETURNING message_seq, attempts",
         params![&lease.session, lease.token],
-        |row| row.int(0),
+        |row| Ok((row.int(0)?, row.small(1)?)),
     )?;
-    step(tx, &owner, &stale, MessageInput::Requeued, None, now)?;
-    Ok(u64::try_from(stale.len()).unwrap_or(u64::MAX))
+    let released = u64::try_from(stale.len()).unwrap_or(u64::MAX);
+    let (spent, due): (Vec<_>, Vec<_>) = stale
+        .into_iter()
+        .partition(|(_, attempts)| *attempts >= attempts_max);
+    let seqs = |rows: Vec<(i64, u32)>| rows.into_iter().map(|row| row.0).collect::<Vec<i64>>();
+    step(tx, &owner, &seqs(due), MessageInput::Requeued, None, now)?;
+    let spent = seqs(spent);
+    if !spent.is_empty() {
+        let failure = Failure {
+            code: "worker_lost".to_owned(),
+            reason:
+                "the process ended in each attempt to send this message, which may have arrived"
+                    .to_owned(),
+        };
+        let mut counts = step(
+            tx,
+            &owner,
+            &spent,
+            MessageInput::Failed,
+            Some(&failure),
+            now,
+        )?;
+        counts.queued -= finish(tx, &lease.session, &spent)?;
+        counts.write(tx, &lease.session);
+    }
+    if plant::is("queue_row_lost") {
+        let sql = "DELETE FROM queue WHERE session_id = $1";
+        tx.execute(sql, params![&lease.session])?;
+    }
+    Ok(released)
 }
 
 /// The earliest time at which there is something to claim: the epoch when there is now, nothing when the
@@ -300,22 +348,33 @@ pub(crate) fn finish(
 /// A chat and the rank of a priority.
 type Lane = (String, i64);
 
+const PROMOTE: &str = "UPDATE queue SET state = 0 WHERE state = 4 AND message_seq = \
+     (SELECT MIN(b.message_seq) FROM queue b WHERE b.session_id = $1 AND b.chat = $2 \
+     AND b.priority = $3 AND b.state = 4) AND NOT EXISTS (SELECT 1 FROM queue h \
+     WHERE h.session_id = $1 AND h.chat = $2 AND h.priority = $3 AND h.state <= 2)";
+/// The same for several lanes in one round trip.
+const PROMOTE_MANY: &str = "UPDATE queue SET state = 0 WHERE state = 4 AND message_seq IN (SELECT \
+     (SELECT MIN(b.message_seq) FROM queue b WHERE b.session_id = $1 AND b.chat = v.column1 \
+     AND b.priority = v.column2 AND b.state = 4) FROM (VALUES {}) AS v) \
+     AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.session_id = queue.session_id \
+     AND h.chat = queue.chat AND h.priority = queue.priority AND h.state <= 2)";
+
 /// Makes the oldest blocked message of each lane its head, where the lane has none.
 fn promote(tx: &mut Tx<'_>, session: &SessionId, lanes: &[Lane]) -> Result<(), StoreError> {
     let mut values = Vec::with_capacity(lanes.len() * 2);
     for (chat, priority) in lanes {
         values.extend_from_slice(params![chat, *priority]);
     }
-    tx.execute_rows(
-        "UPDATE queue SET state = 0 WHERE state = 4 AND message_seq IN (SELECT \
-         (SELECT MIN(b.message_seq) FROM queue b WHERE b.session_id = $1 AND b.chat = v.column1 \
-         AND b.priority = v.column2 AND b.state = 4) FROM (VALUES {}) AS v) \
-         AND NOT EXISTS (SELECT 1 FROM queue h WHERE h.session_id = queue.session_id \
-         AND h.chat = queue.chat AND h.priority = queue.priority AND h.state <= 2)",
-        params![session],
-        ("(CAST(? AS TEXT), CAST(? AS BIGINT))", 2),
-        &values,
-    )?;
+    let (sql, lane) = match tx.dialect() {
+        Dialect::Sqlite => (PROMOTE, ""),
+        Dialect::Postgres => (PROMOTE_MANY, "(CAST(? AS TEXT), CAST(? AS BIGINT))"),
+    };
+    let sql = if plant::is("newest_first") {
+        Cow::Owned(sql.replace("MIN(", "MAX("))
+    } else {
+        Cow::Borrowed(sql)
+    };
+    tx.execute_rows(&sql, params![session], (lane, 2), &values)?;
     Ok(())
 }
 

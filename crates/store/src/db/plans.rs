@@ -137,7 +137,7 @@ fn exercise(tx: &mut Tx<'_>) -> Result<(), StoreError> {
 }
 
 fn attempt(tx: &mut Tx<'_>, lease: &leases::Lease) -> Result<(), StoreError> {
-    queue::release_stale(tx, lease, NOW)?;
+    queue::release_stale(tx, lease, 5, NOW)?;
     let mut claimed = queue::claim(tx, lease, 3, NOW.plus(Duration::from_secs(2)))?;
     let update = Update {
         wa_id: claimed[0].wa_id.clone(),

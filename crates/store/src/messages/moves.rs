@@ -8,7 +8,7 @@ use wagate_domain::{
 };
 
 use super::to_json;
-use crate::db::{Row, Tx, params};
+use crate::db::{Dialect, Row, Tx, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::outbox;
@@ -158,6 +158,18 @@ fn fill(field: &mut Option<Timestamp>, reached: bool, at: Timestamp) -> bool {
     first
 }
 
+/// A move names the version that it starts from.
+const MOVE: &str = "UPDATE messages SET state = $4, version = $5, failure = $6, sent_ms = $7, \
+     delivered_ms = $8, read_ms = $9, attempts = attempts + $10, updated_ms = $1 \
+     WHERE seq = $2 AND version = $3";
+/// The same for several in one round trip.
+const MOVE_MANY: &str = "UPDATE messages SET state = v.column3, version = v.column4, \
+     failure = v.column5, sent_ms = v.column6, delivered_ms = v.column7, read_ms = v.column8, \
+     attempts = attempts + v.column9, updated_ms = $1 FROM (VALUES {}) AS v \
+     WHERE messages.seq = v.column1 AND messages.version = v.column2";
+const MOVE_ROW: &str = "(CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), \
+     CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT))";
+
 /// Writes what [`Tracked::advance`] did to `messages`.
 pub(crate) fn write_moves(
     tx: &mut Tx<'_>,
@@ -181,20 +193,11 @@ pub(crate) fn write_moves(
             message.tries
         ]);
     }
-    let changed = tx.execute_rows(
-        "UPDATE messages SET state = v.column3, version = v.column4, failure = v.column5, \
-         sent_ms = v.column6, delivered_ms = v.column7, read_ms = v.column8, \
-         attempts = attempts + v.column9, updated_ms = $1 FROM (VALUES {}) AS v \
-         WHERE messages.seq = v.column1 AND messages.version = v.column2",
-        params![now],
-        (
-            "(CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), \
-             CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), \
-             CAST(? AS BIGINT))",
-            9,
-        ),
-        &values,
-    )?;
+    let (sql, row) = match tx.dialect() {
+        Dialect::Sqlite => (MOVE, ""),
+        Dialect::Postgres => (MOVE_MANY, MOVE_ROW),
+    };
+    let changed = tx.execute_rows(sql, params![now], (row, 9), &values)?;
     if usize::try_from(changed).ok() != Some(messages.len()) {
         // Somebody moved one of them since it was read: nothing of this is kept.
         return Err(StoreError::Busy);

@@ -19,6 +19,7 @@ contract!(
     a_late_acknowledgement_beats_retry_and_failure,
     a_scheduled_message_waits_and_blocks_nobody,
     a_new_holder_makes_stale_claims_due_with_the_same_id,
+    a_message_that_loses_its_worker_each_time_fails,
     a_withdrawn_message_is_not_sent_and_the_next_one_goes,
     what_is_due_is_found_by_the_tick,
     one_transaction_may_finish_retry_fail_and_claim,
@@ -291,12 +292,13 @@ async fn a_new_holder_makes_stale_claims_due_with_the_same_id(f: Fixture) {
     );
     let held = new.clone();
     assert_eq!(
-        f.write(move |tx| queue::release_stale(tx, &held, after(16)))
+        f.write(move |tx| queue::release_stale(tx, &held, 5, after(16)))
             .await,
         1
     );
     let again = f.claim(&new, 5, after(16)).await.pop().unwrap();
-    assert_eq!((&again.wa_id, again.attempt), (&sent.wa_id, 1));
+    // The attempt that was lost counts.
+    assert_eq!((&again.wa_id, again.attempt), (&sent.wa_id, 2));
     // What the old holder still does changes nothing.
     let held = old.clone();
     let late = f.db.write(move |tx| {
@@ -315,10 +317,35 @@ async fn a_new_holder_makes_stale_claims_due_with_the_same_id(f: Fixture) {
     assert_eq!(f.state(&sent).await.message.state, MessageState::Sending);
     let held = new.clone();
     assert_eq!(
-        f.write(move |tx| queue::release_stale(tx, &held, after(17)))
+        f.write(move |tx| queue::release_stale(tx, &held, 5, after(17)))
             .await,
         0
     );
+}
+
+async fn a_message_that_loses_its_worker_each_time_fails(f: Fixture) {
+    let (session, _) = f.running().await;
+    let poison = f.send(&session, "1", "poison").await;
+    let behind = f.send(&session, "1", "behind").await;
+    for attempt in 1..=5 {
+        let at = after(attempt * 20);
+        let lease = f.acquire("w", at).await.pop().unwrap();
+        let held = lease.clone();
+        f.write(move |tx| queue::release_stale(tx, &held, 5, at))
+            .await;
+        let claimed = f.claim(&lease, 5, at).await.pop().unwrap();
+        assert_eq!(claimed.message, poison.id);
+        assert_eq!(u64::from(claimed.attempt), attempt);
+    }
+    let lease = f.acquire("w", after(120)).await.pop().unwrap();
+    let held = lease.clone();
+    let released = f.write(move |tx| queue::release_stale(tx, &held, 5, after(120)));
+    assert_eq!(released.await, 1);
+    let ended = f.state(&poison).await.message;
+    assert_eq!((ended.state, ended.attempts), (MessageState::Failed, 5));
+    assert_eq!(ended.failure.unwrap().code, "worker_lost");
+    let next = f.claim(&lease, 5, after(120)).await.pop().unwrap();
+    assert_eq!((next.message, next.attempt), (behind.id, 1));
 }
 
 async fn cancel(f: &Fixture, message: &Message) -> Result<Message, StoreError> {

@@ -82,12 +82,13 @@ impl Actor {
     /// Reads the session, takes back what an earlier holder had in flight (MP-2), and makes the actor.
     pub(crate) async fn load(shared: Arc<Shared>, lease: Lease, mailbox: Mailbox) -> Turn<Actor> {
         let now = shared.clock.now();
+        let attempts_max = shared.bounds.retries_max.saturating_add(1);
         let started = {
             let lease = lease.clone();
             shared
                 .db
                 .write(move |tx| {
-                    queue::release_stale(tx, &lease, now)?;
+                    queue::release_stale(tx, &lease, attempts_max, now)?;
                     sessions::find(tx, &lease.session)
                 })
                 .await
