@@ -45,7 +45,8 @@ pub enum EngineEvent {
     },
     /// No acknowledgement came in time. The message may have been taken: send again with the same id.
     AckTimeout { wa_id: WaMessageId },
-    /// A device of a recipient, or of the owner, says what became of messages.
+    /// A device of a recipient, or of the owner, says what became of messages. The library has
+    /// acknowledged it already, so WhatsApp does not say it again: keep it until it is stored.
     Receipt {
         chat: Jid,
         sender: Jid,
