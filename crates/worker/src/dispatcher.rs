@@ -3,16 +3,21 @@
 //! A wake-up from the bus goes straight to the session's actor, which claims when it is connected and has
 //! a slot free (`queue::claim`, under its own lease). A wake-up may be lost; so each tick asks the
 //! database which of this worker's sessions have something due, which also finds retries whose wait is
-//! over.
+//! over. The same tick ends what is past its validity, whoever runs its session and whether or not
+//! anybody does.
 
 use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use wagate_store::bus::{BusMessage, Heard};
-use wagate_store::queue;
+use wagate_store::{StoreError, queue};
 
 use crate::worker::Shared;
+
+/// Messages that one look ends at most, and looks of one tick.
+const EXPIRE_MAX: u32 = 500;
+const EXPIRE_LOOKS: u32 = 20;
 
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut bus = shared.bus.subscribe();
@@ -35,9 +40,49 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             },
         };
         if look {
+            if let Err(error) = expire(&shared).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "messages could not be expired, next tick tries again"
+                );
+            }
             wake_due(&shared).await;
         }
     }
+}
+
+/// Ends the messages whose validity is over.
+async fn expire(shared: &Shared) -> Result<(), StoreError> {
+    for _ in 0..EXPIRE_LOOKS {
+        let now = shared.clock.now();
+        let found = shared
+            .db
+            .read(move |tx| queue::overdue(tx, now, EXPIRE_MAX))
+            .await?;
+        let mut ended = 0;
+        for overdue in found {
+            let (tenant, session) = (overdue.tenant.clone(), overdue.session.clone());
+            let messages = shared
+                .db
+                .write(move |tx| queue::expire(tx, &overdue, now))
+                .await?;
+            if messages.is_empty() {
+                continue;
+            }
+            ended += messages.len();
+            for message in messages {
+                shared.bus.publish(BusMessage::MessageChanged { message });
+            }
+            shared.bus.publish(BusMessage::EventsAppended { tenant });
+            // What waited behind them in their chats is due now.
+            shared.bus.publish(BusMessage::QueueReady { session });
+        }
+        if ended < usize::try_from(EXPIRE_MAX).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 async fn wake_due(shared: &Shared) {

@@ -297,7 +297,10 @@ impl Actor {
     /// Carries out effects: changes of rows together, then what the device does.
     async fn perform(&mut self, mut effects: Vec<Effect>) -> Turn {
         loop {
-            let mut batch = Batch::default();
+            let mut batch = Batch {
+                concurrency: self.shared.bounds.concurrency,
+                ..Batch::default()
+            };
             let mut acts = Vec::new();
             let mut delete = false;
             let now = self.shared.clock.now();
@@ -318,12 +321,11 @@ impl Actor {
             for act in acts {
                 self.act(act).await;
             }
-            let Some((claimed, asked)) = self.account(done) else {
+            let inputs = self.account(done);
+            if inputs.is_empty() {
                 return Ok(());
-            };
-            effects = self
-                .core
-                .step(self.core_now(), [Input::Claimed { claimed, asked }]);
+            }
+            effects = self.core.step(self.core_now(), inputs);
             if effects.is_empty() {
                 return Ok(());
             }

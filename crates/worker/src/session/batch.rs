@@ -28,6 +28,8 @@ pub(crate) struct Batch {
     pub(crate) observed: Vec<Observed>,
     pub(crate) active_at: Option<Timestamp>,
     pub(crate) claim: Option<usize>,
+    /// Messages on their way at once, where no tenant says otherwise.
+    pub(crate) concurrency: usize,
 }
 
 /// What was written.
@@ -36,6 +38,8 @@ pub(crate) struct Done {
     /// Outbound messages whose state moved.
     pub(crate) moved: Vec<MessageId>,
     pub(crate) claimed: Vec<Claimed>,
+    /// Messages that may be on their way at once, as the claim found it.
+    pub(crate) concurrency: Option<u32>,
     pub(crate) sent: u64,
     pub(crate) failed: u64,
     pub(crate) retried: u64,
@@ -115,7 +119,10 @@ impl Batch {
         }
         if let Some(asked) = self.claim {
             let asked = u32::try_from(asked).unwrap_or(u32::MAX);
-            done.claimed = queue::claim(tx, lease, asked, now)?;
+            let usual = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
+            let claims = queue::claim_within(tx, lease, asked, usual, now)?;
+            done.claimed = claims.claimed;
+            done.concurrency = claims.concurrency;
         }
         Ok(done)
     }

@@ -1,10 +1,11 @@
 //! Hands a claimed message to the engine, and names what went wrong (the end of step 4 of the path).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
 use wagate_domain::message::Failure;
-use wagate_domain::{Backoff, Content, Jid, RetryClass, Timestamp, WaMessageId, failpoint};
+use wagate_domain::{Backoff, Clock, Content, Jid, RetryClass, Timestamp, WaMessageId, failpoint};
 use wagate_engine::{Device, EngineError};
 
 use super::step::Input;
@@ -16,16 +17,32 @@ pub(crate) struct Outgoing {
     pub(crate) flight: u64,
     pub(crate) chat: Jid,
     pub(crate) content: Content,
+    /// Not to be written from then on.
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 /// Writes a message to the socket. `Written` is not `sent` (MP-5).
-pub(crate) async fn send(device: Device, outgoing: Outgoing) -> Input {
+///
+/// What has expired since it was claimed is not written: it goes back, and the next tick ends it.
+pub(crate) async fn send(device: Device, clock: Arc<dyn Clock>, outgoing: Outgoing) -> Input {
     let Outgoing {
         wa_id,
         flight,
         chat,
         content,
+        expires_at,
     } = outgoing;
+    if expires_at.is_some_and(|at| at <= clock.now()) {
+        return Input::NotWritten {
+            wa_id,
+            flight,
+            class: RetryClass::SessionDown,
+            failure: Failure {
+                code: "expired".to_owned(),
+                reason: "the message expired before it was sent".to_owned(),
+            },
+        };
+    }
     // MP-2: the id was stored when the message was accepted.
     match device.send(&wa_id, &chat, &content).await {
         Ok(_) => {

@@ -64,6 +64,8 @@ pub(crate) enum Input {
     CodeFailed { reason: String },
     /// There may be messages to send.
     Wake,
+    /// Messages that may be on their way at once, from now on.
+    Concurrency(usize),
     /// Messages were claimed, with the number of this attempt; fewer than asked for means no more now.
     Claimed {
         claimed: Vec<(WaMessageId, u32)>,
@@ -255,6 +257,7 @@ impl Core {
                 self.link_failed("pairing_code_refused", &reason, out);
             }
             Input::Wake => self.hungry = true,
+            Input::Concurrency(most) => self.bounds.concurrency = most,
             Input::Claimed { claimed, asked } => self.claimed(claimed, asked, out),
             Input::Written { wa_id, flight } => self.written(&wa_id, flight, out),
             Input::NotWritten {

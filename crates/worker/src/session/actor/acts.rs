@@ -101,10 +101,11 @@ impl Actor {
             flight,
             chat: claimed.chat.clone(),
             content: claimed.content.clone(),
+            expires_at: claimed.expires_at,
         };
-        let device = device.clone();
+        let (device, clock) = (device.clone(), Arc::clone(&self.shared.clock));
         self.jobs
-            .spawn(async move { Job::Input(outbound::send(device, outgoing).await) });
+            .spawn(async move { Job::Input(outbound::send(device, clock, outgoing).await) });
     }
 
     /// Removes the session's rows, a bounded number at a time.

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use wagate_domain::{Backoff, WaMessageId, failpoint};
+use wagate_domain::{Backoff, failpoint};
 use wagate_engine::Device;
 use wagate_store::StoreError;
 use wagate_store::bus::BusMessage;
 
 use super::{Actor, EVENTS_MAX, Outcome, Turn, fault, next_event};
 use crate::session::batch::{Batch, Done};
+use crate::session::step::Input;
 
 /// Nothing that a device does to end takes longer, or it is left behind. Logging out may have to connect
 /// first.
@@ -137,13 +138,11 @@ impl Actor {
         metrics::counter!("wagate_messages_retried_total").increment(done.retried);
     }
 
-    /// Keeps what was claimed, and tells the core about it.
-    pub(super) fn account(
-        &mut self,
-        done: Option<(Done, Option<usize>)>,
-    ) -> Option<(Vec<(WaMessageId, u32)>, usize)> {
-        let (done, asked) = done?;
-        let asked = asked?;
+    /// Keeps what was claimed, and says what the core must hear about it.
+    pub(super) fn account(&mut self, done: Option<(Done, Option<usize>)>) -> Vec<Input> {
+        let Some((done, Some(asked))) = done else {
+            return Vec::new();
+        };
         if !done.claimed.is_empty() {
             failpoint::hit("claimed");
         }
@@ -155,6 +154,11 @@ impl Actor {
             claimed.push((one.wa_id.clone(), one.attempt));
             self.claims.insert(one.wa_id.clone(), one);
         }
-        Some((claimed, asked))
+        let concurrency = done.concurrency.and_then(|most| usize::try_from(most).ok());
+        concurrency
+            .map(Input::Concurrency)
+            .into_iter()
+            .chain([Input::Claimed { claimed, asked }])
+            .collect()
     }
 }
