@@ -162,6 +162,11 @@ impl Db {
         self.write(migrate::run).await
     }
 
+    /// Compares the schema with the one that this binary knows, and changes nothing.
+    pub async fn schema(&self) -> Result<MigrationReport, StoreError> {
+        self.read(migrate::look).await
+    }
+
     /// Runs a closure in a transaction. `Ok` means committed; `Err` means that nothing was changed
     /// (except for [`StoreError::InDoubt`]). The closure must not block on anything else.
     pub async fn write<R, F>(&self, closure: F) -> Result<R, StoreError>

@@ -34,6 +34,9 @@ pub enum CliError {
     Config(#[from] Problems),
     #[error("the gateway cannot start")]
     Start(#[from] StartError),
+    /// The database of a command on tenants, keys or the schema cannot be used as it is.
+    #[error(transparent)]
+    Database(StartError),
     /// What was asked for is refused, or the database is away.
     #[error("{what}")]
     Refused {
@@ -128,24 +131,27 @@ async fn dispatch(command: Command, config: Config) -> Result<ExitCode, CliError
 
 async fn serve_until_signal(config: Config) -> Result<ExitCode, CliError> {
     let mut signals = Signals::listen()?;
-    let gateway = tokio::select! {
-        started = Box::pin(Gateway::start(config)) => started?,
+    let prepared = tokio::select! {
+        prepared = Box::pin(Gateway::prepare(config)) => prepared?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the start was over");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let mut text = String::new();
-    if let Some(secret) = gateway.first_api_key() {
+    let mut told = Ok(());
+    let opened = prepared.open(|secret| {
         // Not through the log: logs are kept and shipped, and this must not be.
-        text.push_str(
-            "made the first tenant and its API key; the key is shown this once, keep it:\n",
-        );
-        text.push_str(&format!("  {secret}\n"));
-    }
-    text.push_str(&format!("wagate serves on http://{}\n", gateway.address()));
-    text.push_str("the API is described at /docs; Ctrl-C stops\n");
-    say(&text)?;
+        told = say(&format!(
+            "made the first tenant and its API key; the key is shown this once, keep it:\n  {secret}\n"
+        ));
+    });
+    // A signal does not interrupt this: the key would be made, and seen by nobody.
+    let gateway = Box::pin(opened).await?;
+    told?;
+    say(&format!(
+        "wagate serves on http://{}\nthe API is described at /docs; Ctrl-C stops\n",
+        gateway.address()
+    ))?;
 
     let signal = signals.next().await;
     tracing::info!(signal, "stopping, the same signal again stops at once");

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use wagate_domain::failpoint;
 use wagate_domain::limits::WAIT_MAX;
+use wagate_domain::{failpoint, plant};
 
 pub use document::document;
 use layers::Reader;
@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub port: u16,
     pub dialects: Vec<String>,
     pub body_bytes_max: u64,
+    pub header_timeout: Duration,
+    pub connections_max: usize,
     pub send_wait: Duration,
     pub link_wait: Duration,
     pub cors_origins: Vec<String>,
@@ -125,6 +127,7 @@ pub struct ShutdownConfig {
 #[derive(Debug, Clone)]
 pub struct TestingConfig {
     pub abort_at: String,
+    pub plant: String,
 }
 
 /// A configuration together with where each value came from.
@@ -176,6 +179,7 @@ fn read(r: &mut Reader) -> Config {
         },
         testing: TestingConfig {
             abort_at: r.text("testing.abort_at"),
+            plant: r.text("testing.plant"),
         },
     };
     check(r, &config);
@@ -188,6 +192,8 @@ fn read_server(r: &mut Reader) -> ServerConfig {
         port: r.number("server.port", 0..=u16::MAX),
         dialects: r.list("server.dialects"),
         body_bytes_max: r.bytes("server.body_bytes_max", 1 << 10..=1 << 30),
+        header_timeout: r.duration("server.header_timeout", secs(1)..=secs(600)),
+        connections_max: r.number("server.connections_max", 1..=1_000_000),
         send_wait: r.duration("server.send_wait", secs(0)..=WAIT_MAX),
         link_wait: r.duration("server.link_wait", secs(1)..=WAIT_MAX),
         cors_origins: r.list("server.cors_origins"),
@@ -363,18 +369,7 @@ fn check(r: &mut Reader, config: &Config) {
             r.refuse("server.dialects", dialect, &source, &allowed);
         }
     }
-    for origin in &config.server.cors_origins {
-        // Compared byte by byte with what a browser sends: `https://app.example/` would never match.
-        let as_browsers_write_it = url::Url::parse(origin).is_ok_and(|u| {
-            matches!(u.scheme(), "http" | "https") && u.origin().ascii_serialization() == *origin
-        });
-        if !as_browsers_write_it {
-            let source = r.source("server.cors_origins");
-            let allowed = "a list of origins as browsers send them, such as \"https://app.example.com\", with \
-                           no slash at the end";
-            r.refuse("server.cors_origins", origin, &source, allowed);
-        }
-    }
+    check_origins(r, &config.server.cors_origins);
     if config.server.host.parse::<std::net::IpAddr>().is_err() && config.server.host != "localhost"
     {
         let source = r.source("server.host");
@@ -400,10 +395,53 @@ fn check(r: &mut Reader, config: &Config) {
             &allowed,
         );
     }
+    check_plant(r, &config.testing.plant);
     let no_key = config.security.master_key.expose_secret().is_empty()
         && config.security.master_key_file.as_os_str().is_empty();
     if no_key {
         r.problem("security.master_key and security.master_key_file are both empty: set one");
+    }
+}
+
+/// A planted bug breaks promises that users rest on: a build that can reach WhatsApp takes none.
+fn check_plant(r: &mut Reader, name: &str) {
+    let known = cfg!(feature = "unsafe-sandbox") && plant::NAMES.contains(&name);
+    if name.is_empty() || known {
+        return;
+    }
+    let source = r.source("testing.plant");
+    let allowed = if cfg!(feature = "unsafe-sandbox") {
+        format!("empty, or one of: {}", plant::NAMES.join(", "))
+    } else {
+        "empty in a build that can reach WhatsApp".to_owned()
+    };
+    r.refuse("testing.plant", name, &source, &allowed);
+}
+
+/// Each origin must be written as browsers write it, or every website be named by `*` alone.
+fn check_origins(r: &mut Reader, origins: &[String]) {
+    const KEY: &str = "server.cors_origins";
+    const ALL: &str = "*";
+    if origins == [ALL] {
+        return;
+    }
+    for origin in origins {
+        let source = r.source(KEY);
+        if origin == ALL {
+            let allowed =
+                "\"*\" alone, which stands for every website, or a list of origins without it";
+            r.refuse(KEY, origin, &source, allowed);
+            continue;
+        }
+        // Compared byte by byte with what a browser sends: `https://app.example/` would never match.
+        let as_browsers_write_it = url::Url::parse(origin).is_ok_and(|u| {
+            matches!(u.scheme(), "http" | "https") && u.origin().ascii_serialization() == *origin
+        });
+        if !as_browsers_write_it {
+            let allowed = "a list of origins as browsers send them, such as \"https://app.example.com\", with \
+                           no slash at the end; or \"*\" alone";
+            r.refuse(KEY, origin, &source, allowed);
+        }
     }
 }
 

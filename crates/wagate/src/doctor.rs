@@ -14,11 +14,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 use wagate_domain::{Clock, SystemClock};
 use wagate_engine::Engine;
-use wagate_store::{Db, DbOptions, MasterKey, Sealer, StoreError, device_state, tenants};
+use wagate_store::{
+    Db, DbOptions, MasterKey, MigrationReport, Sealer, StoreError, device_state, tenants,
+};
 
 use crate::cli::say;
 use crate::config::{Config, Problems};
-use crate::master_key::{FoundKey, KeyError, open_to_others};
+use crate::master_key::{Exposure, FoundKey, KeyError};
 use crate::{serve, telemetry};
 
 /// The whole way to WhatsApp takes no longer where it works at all.
@@ -166,15 +168,15 @@ fn check_key(config: &Config) -> Finding {
 /// The start refuses what everybody can read, and grumbles about what the group can.
 fn check_mode(found: &FoundKey, path: &Path) -> Finding {
     let cure = format!("chmod 600 {}", path.display());
-    match (found.check_mode(), open_to_others(path)) {
-        (Err(error), _) => Finding::Bad {
-            what: telemetry::chain(&error).to_string(),
+    match found.exposure() {
+        Some(Exposure::Everybody(mode)) => Finding::Bad {
+            what: format!("every user of this machine can read it (mode {mode:o})"),
             cure,
         },
-        (Ok(()), Some(mode)) if found.is_from_file() => {
+        Some(Exposure::Group(mode)) => {
             Finding::Note(format!("its group can read it (mode {mode:o}): {cure}"))
         }
-        (Ok(()), _) => Finding::Good("it can be read, by its owner only".to_owned()),
+        None => Finding::Good("it can be read, by its owner only".to_owned()),
     }
 }
 
@@ -196,15 +198,34 @@ async fn check_database(config: &Config) -> Finding {
     let answered = db.ping().await;
     let took = started.elapsed().as_millis();
     let key_trouble = key_trouble(&db, &found, &config.security.master_key_file).await;
+    let schema = db.schema().await;
     db.close().await;
-    match (answered, key_trouble) {
+    match (answered.and(schema), key_trouble) {
         (Err(error), _) => bad_database(&error),
-        (Ok(()), Some(what)) => Finding::Bad {
+        (Ok(_), Some(what)) => Finding::Bad {
             what,
             cure: "a start is refused until the right key is back".to_owned(),
         },
-        (Ok(()), None) => Finding::Good(format!("it answered in {took} ms")),
+        (Ok(schema), None) => judge_schema(schema, config.store.migrate)
+            .unwrap_or_else(|| Finding::Good(format!("it answered in {took} ms"))),
     }
+}
+
+/// What is to be said about a schema that is not this binary's.
+fn judge_schema(schema: MigrationReport, migrates: bool) -> Option<Finding> {
+    let MigrationReport { from, to } = schema;
+    if from == to {
+        return None;
+    }
+    let what = format!("its schema is version {from}, and this wagate needs {to}");
+    Some(if migrates {
+        Finding::Note(format!("{what}; the next start brings it up to date"))
+    } else {
+        Finding::Bad {
+            what,
+            cure: "run `wagate migrate`, since store.migrate is off".to_owned(),
+        }
+    })
 }
 
 /// Whether the start would refuse this key beside this database. A database with no tables yet has
@@ -336,10 +357,12 @@ mod tests {
         assert!(matches!(check_key(&config), Finding::Note(_)));
         let to_all = fs::Permissions::from_mode(0o644);
         fs::set_permissions(&config.security.master_key_file, to_all).unwrap();
-        let Finding::Bad { cure, .. } = check_key(&config) else {
+        let Finding::Bad { what, cure } = check_key(&config) else {
             panic!("not found")
         };
-        assert!(cure.starts_with("chmod 600"));
+        assert!(what.contains("mode 644"), "{what}");
+        // Once is enough.
+        assert_eq!(format!("{what} {cure}").matches("chmod 600").count(), 1);
     }
 
     #[tokio::test]
@@ -349,7 +372,9 @@ mod tests {
         let path = folder.path().join("wagate.db");
         config.store.url = format!("sqlite:{}", path.display()).into();
         config.security.master_key_file = folder.path().join("master.key");
-        let db = serve::open_database(&config).await.unwrap();
+        let db = serve::open_database(&config, serve::Upgrade::Always)
+            .await
+            .unwrap();
         db.write(|tx| tenants::create(tx, "default", SystemClock.now()))
             .await
             .unwrap();
@@ -361,6 +386,20 @@ mod tests {
             panic!("not found")
         };
         assert!(what.contains("put the file back"), "{what}");
+    }
+
+    #[test]
+    fn an_older_schema_is_a_failure_where_nobody_migrates_it() {
+        let schema = |from| MigrationReport { from, to: 3 };
+        assert_eq!(judge_schema(schema(3), false), None);
+        assert!(matches!(
+            judge_schema(schema(2), true),
+            Some(Finding::Note(_))
+        ));
+        let Some(Finding::Bad { cure, .. }) = judge_schema(schema(2), false) else {
+            panic!("not found")
+        };
+        assert!(cure.contains("wagate migrate"), "{cure}");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! | [`client`] | a small client of the gateway's own API |
 //! | [`config`] | layers, types, checks, with every problem at once |
 //! | [`doctor`] | looks for what keeps a gateway from working, and says what to do |
+//! | [`http`] | serves the API on a socket, within bounds |
 //! | [`master_key`] | the key that seals device state: from the configuration, a file, or made |
 //! | [`serve`] | the only wiring: [`serve::Gateway`] |
 //! | [`shutdown`] | the signals that stop the process |
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod doctor;
+mod http;
 pub mod master_key;
 mod process;
 pub mod serve;

@@ -4,6 +4,7 @@
 //! with linked sessions must stop the start: a fresh key would look like a fresh start and lose them all.
 
 use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub enum KeyError {
         path.display()
     )]
     Exposed { path: PathBuf, mode: u32 },
+    #[error("{} was made by another wagate just now: start again, with that one", path.display())]
+    MadeMeanwhile { path: PathBuf },
     #[error("no random numbers for a master key")]
     Random(#[source] StoreError),
 }
@@ -106,30 +109,34 @@ impl FoundKey {
     /// Refuses a file that everybody on this machine can read or write; warns when its group can, since
     /// some ways of handing a file to a container leave no other choice.
     pub fn check_mode(&self) -> Result<(), KeyError> {
-        let Some((path, mode)) = self
-            .file
-            .as_ref()
-            .and_then(|path| Some((path, open_to_others(path)?)))
-        else {
+        let Some((path, exposure)) = self.file.as_ref().zip(self.exposure()) else {
             return Ok(());
         };
-        if mode & 0o007 != 0 {
-            return Err(KeyError::Exposed {
+        match exposure {
+            Exposure::Everybody(mode) => Err(KeyError::Exposed {
                 path: path.clone(),
                 mode,
-            });
+            }),
+            Exposure::Group(mode) => {
+                tracing::warn!(
+                    mode = format!("{mode:o}"),
+                    "the group can read the master key file: chmod 600 {}",
+                    path.display()
+                );
+                Ok(())
+            }
         }
-        tracing::warn!(
-            mode = format!("{mode:o}"),
-            "the group can read the master key file: chmod 600 {}",
-            path.display()
-        );
-        Ok(())
     }
 
-    /// Whether it was read from the file that the configuration names.
-    pub fn is_from_file(&self) -> bool {
-        self.file.is_some()
+    /// Who beside its owner can read or write the file that the key was read from, if anybody can.
+    pub fn exposure(&self) -> Option<Exposure> {
+        let metadata = fs::metadata(self.file.as_ref()?).ok()?;
+        let mode = metadata.permissions().mode() & 0o777;
+        match mode {
+            mode if mode & 0o007 != 0 => Some(Exposure::Everybody(mode)),
+            mode if mode & 0o070 != 0 => Some(Exposure::Group(mode)),
+            _ => None,
+        }
     }
 
     /// Whether there was none, so that this one was made.
@@ -156,24 +163,51 @@ impl FoundKey {
         {
             fs::create_dir_all(folder).map_err(failed)?;
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
-        file.write_all(self.key.to_text().as_bytes())
-            .map_err(failed)?;
-        file.write_all(b"\n").map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        Ok(Some(path))
+        let text = format!("{}\n", self.key.to_text());
+        match write_new(path, text.as_bytes()) {
+            Ok(()) => Ok(Some(path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(KeyError::MadeMeanwhile { path: path.clone() })
+            }
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 
-/// The file's mode, if others than its owner may read or write it.
-pub fn open_to_others(path: &Path) -> Option<u32> {
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then_some(mode)
+/// Who beside the owner can read or write a key file, and its mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    Group(u32),
+    Everybody(u32),
+}
+
+/// Makes a file for its owner only: there is all of it or none, also after a crash, and never in the
+/// place of another. A half of a key would be a lost key, and so would one that was written over.
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    // Two processes may be at it at once.
+    let random = RandomState::new().hash_one(std::process::id());
+    draft.push(format!(".{random:016x}.new"));
+    let draft = PathBuf::from(draft);
+    let written = write_draft(&draft, content)
+        // Unlike a rename, a link does not replace what is there.
+        .and_then(|()| fs::hard_link(&draft, path));
+    if written.is_ok() || draft.exists() {
+        fs::remove_file(&draft)?;
+    }
+    written?;
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn write_draft(draft: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(draft)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -198,17 +232,62 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        assert_eq!(open_to_others(&path), None);
         let found = FoundKey::find(&config(&path)).unwrap();
         assert_eq!(found.key.to_text(), made.key.to_text());
         assert_eq!(found.keep(false).unwrap(), None);
         found.check_mode().unwrap();
+        assert_eq!(found.exposure(), None);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(open_to_others(&path), Some(0o644));
+        assert_eq!(found.exposure(), Some(Exposure::Everybody(0o644)));
         let error = found.check_mode().unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         found.check_mode().unwrap();
+        assert_eq!(found.exposure(), Some(Exposure::Group(0o640)));
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_key_never_takes_the_place_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let (one, other) = (
+            FoundKey::find(&config(&path)).unwrap(),
+            FoundKey::find(&config(&path)).unwrap(),
+        );
+        one.keep(true).unwrap();
+        let error = other.keep(true).unwrap_err();
+        assert!(matches!(error, KeyError::MadeMeanwhile { .. }), "{error}");
+        let kept = FoundKey::find(&config(&path)).unwrap();
+        assert_eq!(kept.key.to_text(), one.key.to_text());
+        assert_eq!(names(folder.path()), ["master.key"]);
+    }
+
+    #[test]
+    fn a_key_is_in_its_place_only_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let texts = ["a".repeat(1 << 20), "b".repeat(1 << 20)];
+        std::thread::scope(|scope| {
+            for text in &texts {
+                scope.spawn(|| write_new(&path, text.as_bytes()).ok());
+            }
+            // What is there at any moment is one of the two, whole.
+            while !path.exists() {
+                std::thread::yield_now();
+            }
+            assert!(texts.contains(&fs::read_to_string(&path).unwrap()));
+        });
+        assert!(texts.contains(&fs::read_to_string(&path).unwrap()));
+        assert_eq!(names(folder.path()), ["master.key"]);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wagate_api::{ApiOptions, ProcessFigures, ReadyCheck};
 use wagate_app::{App, AppError, AppOptions, Operator};
-use wagate_domain::{Clock, SystemClock, WorkerId, failpoint};
+use wagate_domain::{Clock, SystemClock, WorkerId, failpoint, plant};
 use wagate_engine::{Endpoint, EndpointError, Engine, EngineError, EngineOptions, Pace, WaVersion};
 use wagate_store::bus::Bus;
 use wagate_store::{Db, DbOptions, MigrationReport, Sealer, StoreError, device_state, tenants};
 use wagate_worker::{Worker, WorkerError, WorkerOptions, WorkerStats};
 
 use crate::config::{Config, StoreConfig, WhatsAppConfig, parse_version};
+use crate::http::{HttpOptions, HttpServer};
 use crate::master_key::{FoundKey, KeyError};
 use crate::process::Usage;
 use crate::telemetry;
@@ -52,6 +52,15 @@ pub enum StartError {
     InUse { path: PathBuf },
     #[error("the database cannot be used")]
     Database(#[source] StoreError),
+    #[error(
+        "{what}: `wagate migrate` prepares it, and so does `wagate serve` while store.migrate is on"
+    )]
+    NoDatabase { what: String },
+    #[error(
+        "the database has schema {found} and this wagate needs {known}: stop the gateways that use it, and \
+         run `wagate migrate`"
+    )]
+    OldSchema { found: i64, known: i64 },
     #[error("whatsapp.url cannot be used")]
     Endpoint(#[from] EndpointError),
     #[error("{} cannot be read", path.display())]
@@ -74,6 +83,8 @@ pub enum StartError {
     FirstStart(#[from] AppError),
     #[error("testing.abort_at cannot be armed")]
     Failpoint(#[from] failpoint::FailpointError),
+    #[error("testing.plant cannot be planted")]
+    Plant(#[from] plant::PlantError),
 }
 
 /// A running gateway.
@@ -86,81 +97,127 @@ pub struct Gateway {
     engine: Engine,
     bus: Bus,
     db: Db,
-    stop_http: CancellationToken,
+    http: HttpServer,
     stop_app: CancellationToken,
-    http: TaskTracker,
     tasks: TaskTracker,
     timeout: Duration,
     /// Held for the process's life: one gateway per embedded database.
     _lock: Option<File>,
 }
 
+/// A gateway with all that can be refused behind it: database, socket and worker. It answers nobody yet.
+#[derive(Debug)]
+pub struct Prepared {
+    gateway: Gateway,
+    listener: TcpListener,
+    api: ApiOptions,
+    has_worker_token: bool,
+}
+
+impl Prepared {
+    /// Makes the first tenant of an empty database, and answers requests from then on.
+    ///
+    /// `show` gets the tenant's API key as soon as it is committed: it is stored nowhere, and what fails
+    /// after that must not take it along. Nor must a caller that gives up: this is to be waited for.
+    pub async fn open(self, show: impl FnOnce(&str)) -> Result<Gateway, StartError> {
+        let app = &self.gateway.app;
+        let made = async {
+            if let Some((_, secret)) = app.first_start(Operator).await? {
+                show(&secret);
+            }
+            if self.has_worker_token && app.make_worker_tenant(Operator).await? {
+                tracing::info!("made the tenant that security.worker_tenant names");
+            }
+            Ok::<(), StartError>(())
+        };
+        if let Err(error) = made.await {
+            self.gateway.stop().await;
+            return Err(error);
+        }
+        let router = wagate_api::router(app.clone(), self.api);
+        self.gateway.http.serve(self.listener, router);
+        let worker = self.gateway.worker.id();
+        tracing::info!(address = %self.gateway.address, worker.id = %worker, "started");
+        Ok(self.gateway)
+    }
+}
+
 impl Gateway {
-    /// Starts everything; returns when requests are answered. Sessions are restored meanwhile.
+    /// Starts everything; returns when requests are answered. Sessions are restored meanwhile. The key
+    /// that a first start makes is kept in [`Gateway::first_api_key`].
     pub async fn start(config: Config) -> Result<Gateway, StartError> {
+        let mut first = None;
+        let prepared = Gateway::prepare(config).await?;
+        let mut gateway = prepared
+            .open(|secret| first = Some(secret.to_owned()))
+            .await?;
+        gateway.first_api_key = first;
+        Ok(gateway)
+    }
+
+    /// Does all of a start that can be refused, and that may be given up half-way.
+    pub async fn prepare(config: Config) -> Result<Prepared, StartError> {
         install_tls_provider();
         // Before anything counts: what is counted without a recorder is lost.
         telemetry::metrics();
         if !config.testing.abort_at.is_empty() {
             failpoint::arm(&config.testing.abort_at)?;
         }
+        if !config.testing.plant.is_empty() {
+            plant::plant(&config.testing.plant)?;
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let engine_options = engine_options(&config)?;
         let lock = lock_embedded(&config.store)?;
-        let db = open_database(&config).await?;
+        let db = open_database(&config, Upgrade::at_start(&config.store)).await?;
         let bus = open_bus(&config.store)?;
         let engine = Engine::new(engine_options, db.clone(), Arc::clone(&clock))?;
         let (listener, address) = listen(&config).await?;
+        let worker = Worker::start(
+            worker_options(&config, address),
+            db.clone(),
+            bus.clone(),
+            engine.clone(),
+            Arc::clone(&clock),
+        )
+        .await?;
+        let worker = Arc::new(worker);
 
         let tasks = TaskTracker::new();
         let stop_app = CancellationToken::new();
         let app = App::start(
             db.clone(),
             bus.clone(),
-            Arc::clone(&clock),
+            clock,
             app_options(&config),
             &tasks,
             stop_app.clone(),
         );
-        let first = app.first_start(Operator).await?;
-        let has_worker_token = !config.security.worker_token.expose_secret().is_empty();
-        if has_worker_token && app.make_worker_tenant(Operator).await? {
-            tracing::info!("made the tenant that security.worker_tenant names");
-        }
         tasks.spawn(keep_metrics(stop_app.clone()));
-
-        let worker_options = worker_options(&config, address);
-        let worker = Worker::start(
-            worker_options,
-            db.clone(),
-            bus.clone(),
-            engine.clone(),
-            clock,
-        )
-        .await?;
-        let worker = Arc::new(worker);
-
-        let stop_http = CancellationToken::new();
-        let http = TaskTracker::new();
-        let router = wagate_api::router(app.clone(), api_options(&config, &worker));
-        http.spawn(serve_http(listener, router, stop_http.clone()));
-        http.close();
         tasks.close();
-        tracing::info!(%address, worker.id = %worker.id(), "started");
-        Ok(Gateway {
+        let api = api_options(&config, &worker);
+        let gateway = Gateway {
             address,
-            first_api_key: first.map(|(_, secret)| secret),
+            first_api_key: None,
             app,
             worker,
             engine,
             bus,
             db,
-            stop_http,
+            http: HttpServer::new(HttpOptions {
+                header_timeout: config.server.header_timeout,
+                connections_max: config.server.connections_max,
+            }),
             stop_app,
-            http,
             tasks,
             timeout: config.shutdown.timeout,
             _lock: lock,
+        };
+        Ok(Prepared {
+            gateway,
+            listener,
+            api,
+            has_worker_token: !config.security.worker_token.expose_secret().is_empty(),
         })
     }
 
@@ -169,7 +226,7 @@ impl Gateway {
         self.address
     }
 
-    /// The key that the first start of an empty database made; it is not stored and never shown again.
+    /// The key that [`Gateway::start`] made in an empty database; it is not stored and never shown again.
     pub fn first_api_key(&self) -> Option<&str> {
         self.first_api_key.as_deref()
     }
@@ -188,13 +245,13 @@ impl Gateway {
     /// True when everything ended in time.
     pub async fn stop(self) -> bool {
         let deadline = Instant::now() + self.timeout;
-        self.stop_http.cancel();
+        self.http.stop();
         let mut in_time = self.worker.stop(self.timeout).await;
         // Whoever still waits for a message to be sent gets its answer: it is accepted, and stays so.
         self.app.end_waits();
         let grace = deadline.max(Instant::now() + Duration::from_millis(200));
         let grace = grace.min(Instant::now() + REQUEST_GRACE);
-        in_time &= timeout_at(grace, self.http.wait()).await.is_ok();
+        in_time &= self.http.ended_by(grace).await;
         self.stop_app.cancel();
         in_time &= timeout(Duration::from_secs(1), self.tasks.wait())
             .await
@@ -221,20 +278,65 @@ pub(crate) fn install_tls_provider() {
     }
 }
 
-/// Opens the database of a configuration as the command line needs it: with its key, up to date.
-pub(crate) async fn open_database(config: &Config) -> Result<Db, StartError> {
+/// What may be done to a schema that is not this binary's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// Nothing: it is refused.
+    Never,
+    /// An empty database gets its tables, an older one is refused: other processes may be using it.
+    OnlyEmpty,
+    /// It is brought up to date.
+    Always,
+}
+
+impl Upgrade {
+    /// What a start may do.
+    fn at_start(config: &StoreConfig) -> Upgrade {
+        if config.migrate {
+            Upgrade::Always
+        } else {
+            Upgrade::Never
+        }
+    }
+
+    /// Whether to migrate; refuses a schema that stays as it is and would not do.
+    fn is_wanted(self, schema: MigrationReport) -> Result<bool, StartError> {
+        let MigrationReport { from, to } = schema;
+        match self {
+            _ if from == to => Ok(false),
+            Upgrade::Always => Ok(true),
+            Upgrade::OnlyEmpty if from == 0 => Ok(true),
+            Upgrade::Never if from == 0 => Err(StartError::NoDatabase {
+                what: "the database is empty".to_owned(),
+            }),
+            Upgrade::OnlyEmpty | Upgrade::Never => Err(StartError::OldSchema {
+                found: from,
+                known: to,
+            }),
+        }
+    }
+}
+
+/// Opens the database of a configuration with its key, and with this binary's schema.
+pub(crate) async fn open_database(config: &Config, upgrade: Upgrade) -> Result<Db, StartError> {
+    // Opening it would make the file.
+    if upgrade == Upgrade::Never
+        && let Some(path) = sqlite_path(&config.store).filter(|path| !path.exists())
+    {
+        return Err(StartError::NoDatabase {
+            what: format!("there is no database at {}", path.display()),
+        });
+    }
     let found = FoundKey::find(&config.security)?;
     found.check_mode()?;
     let db = connect(config, &found).await?;
-    if config.store.migrate {
+    if upgrade.is_wanted(db.schema().await.map_err(StartError::Database)?)? {
         let report = db.migrate().await.map_err(StartError::Database)?;
-        if report.from != report.to {
-            tracing::info!(
-                from = report.from,
-                to = report.to,
-                "brought the schema up to date"
-            );
-        }
+        tracing::info!(
+            from = report.from,
+            to = report.to,
+            "brought the schema up to date"
+        );
     }
     let empty = db
         .read(tenants::count)
@@ -349,22 +451,6 @@ async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), StartError
         );
     }
     Ok((listener, address))
-}
-
-async fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
-    // Answers are small: waiting for more to send along would only cost time.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(error = &error as &dyn std::error::Error, "no TCP_NODELAY");
-        }
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = server.await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the HTTP server ended"
-        );
-    }
 }
 
 /// Histograms must be drained even if nobody reads them.
@@ -510,5 +596,9 @@ fn api_options(config: &Config, worker: &Arc<Worker>) -> ApiOptions {
         metrics: Arc::new(metrics),
         gateway_dialect: dialect("gateway"),
         worker_dialect: dialect("worker"),
+        ..ApiOptions::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! Goal: a gateway starts from nothing, answers, and stops in order; what would harm data stops the start.
 //! Method: the library half in process, on a folder of its own, with nobody to link to.
-#![cfg(not(feature = "unsafe-sandbox"))]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs;
@@ -8,6 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use wagate::client::Client;
 use wagate::config::Config;
 use wagate::master_key::KeyError;
@@ -21,6 +22,10 @@ fn config(folder: &Path) -> Config {
     config.server.port = 0;
     config.store.url = format!("sqlite:{}", folder.join("data/wagate.db").display()).into();
     config.security.master_key_file = folder.join("data/master.key");
+    if cfg!(feature = "unsafe-sandbox") {
+        // Such a build has no way to WhatsApp.
+        config.whatsapp.url = "ws://127.0.0.1:9/".to_owned();
+    }
     config
 }
 
@@ -184,6 +189,33 @@ async fn a_taken_port_is_named() {
     config.server.port = taken.local_addr().unwrap().port();
     let error = Gateway::start(config).await.unwrap_err();
     assert!(error.to_string().contains("server.port"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_only_hold_a_connection_cost_a_stop_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(config(folder.path())).await.unwrap();
+    let mut slow = TcpStream::connect(gateway.address()).await.unwrap();
+    slow.write_all(b"GET /health HTTP/1.1\r\nhost: wag")
+        .await
+        .unwrap();
+    let idle = client(&gateway, gateway.first_api_key().unwrap());
+    idle.get("/health").await.unwrap();
+    assert!(gateway.stop().await, "everything ended in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_or_empty_database_is_refused_where_nobody_migrates() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.store.migrate = false;
+    let error = Gateway::start(config.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::NoDatabase { .. }), "{error:?}");
+    assert!(!folder.path().join("data/master.key").exists());
+    config.store.migrate = true;
+    assert!(Gateway::start(config.clone()).await.unwrap().stop().await);
+    config.store.migrate = false;
+    assert!(Gateway::start(config).await.unwrap().stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

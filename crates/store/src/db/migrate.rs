@@ -66,6 +66,14 @@ fn apply(
     Ok(())
 }
 
+/// What [`run`] would do, undone.
+pub(super) fn look(tx: &mut Tx<'_>) -> Result<MigrationReport, StoreError> {
+    Ok(MigrationReport {
+        from: version(tx)?,
+        to: newest(),
+    })
+}
+
 /// A newer binary's rows may mean what this one does not understand.
 pub(super) fn refuse_newer(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let found = version(tx)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use wagate_domain::Timestamp;
 
 const AFTER_HELP: &str = "\
 First steps:
@@ -39,11 +40,17 @@ pub(crate) enum Command {
         command: Option<ConfigCommand>,
     },
     /// Makes and lists tenants: each has its own sessions, messages and keys
+    ///
+    /// Works beside a running gateway. A database that is not there yet is made by `tenant create`; one
+    /// with an older schema is left as it is and refused: `wagate migrate` brings it up to date.
     Tenant {
         #[command(subcommand)]
         command: TenantCommand,
     },
     /// Makes, lists and revokes API keys
+    ///
+    /// Works beside a running gateway. A database with an older schema is left as it is and refused:
+    /// `wagate migrate` brings it up to date.
     Key {
         #[command(subcommand)]
         command: KeyCommand,
@@ -98,17 +105,20 @@ pub(crate) enum KeyCommand {
         /// What the key is for
         #[arg(long, default_value = "made on the command line")]
         name: String,
-        /// When it ends, such as 2027-01-31T00:00:00Z; never without
-        #[arg(long, value_name = "TIME")]
-        expires: Option<String>,
+        /// When the key stops working, such as 2027-01-31T00:00:00Z; without this it works until it is
+        /// revoked
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        expires: Option<Timestamp>,
     },
     /// Lists a tenant's keys, without their secrets
     List {
+        /// The tenant whose keys they are
         #[arg(long, default_value = "default")]
         tenant: String,
     },
     /// Revokes a key: it works no longer, within seconds everywhere
     Revoke {
+        /// The tenant whose key it is
         #[arg(long, default_value = "default")]
         tenant: String,
         /// The key's id, as `wagate key list` shows it
@@ -121,4 +131,9 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if key.contains('.') => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err("write it as SECTION.KEY=VALUE, such as server.port=9000".to_owned()),
     }
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    let time = text.parse::<Timestamp>();
+    time.map_err(|_| "write date and time with a zone, as 2027-01-31T00:00:00Z".to_owned())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wagate_app::{ApiKey, App, AppError, AppOptions, Operator, PageRequest};
+use wagate_app::{ApiKey, App, AppError, AppOptions, Code, Operator, PageRequest};
 use wagate_domain::{ApiKeyId, Clock, SystemClock, Timestamp};
 use wagate_store::Db;
 use wagate_store::bus::Bus;
@@ -13,11 +13,13 @@ use wagate_store::bus::Bus;
 use super::args::{KeyCommand, TenantCommand};
 use super::{CliError, say};
 use crate::config::Config;
-use crate::serve;
+use crate::serve::{self, Upgrade};
 
 /// Brings the schema up to date.
 pub(super) async fn migrate(config: &Config) -> Result<ExitCode, CliError> {
-    let report = serve::migrate_database(config).await?;
+    let report = serve::migrate_database(config)
+        .await
+        .map_err(CliError::Database)?;
     let text = if report.from == report.to {
         format!("the schema is up to date (version {})\n", report.to)
     } else {
@@ -32,10 +34,15 @@ pub(super) async fn migrate(config: &Config) -> Result<ExitCode, CliError> {
 
 /// Makes or lists tenants.
 pub(super) async fn tenant(config: &Config, command: TenantCommand) -> Result<ExitCode, CliError> {
-    let session = Session::open(config).await?;
+    let upgrade = match command {
+        TenantCommand::Create { .. } if config.store.migrate => Upgrade::OnlyEmpty,
+        TenantCommand::Create { .. } | TenantCommand::List => Upgrade::Never,
+    };
+    let session = Session::open(config, upgrade).await?;
     match command {
         TenantCommand::Create { name } => {
             let app = &session.app;
+            let refused = |error| refused(error, &name);
             let tenant = app.create_tenant(Operator, &name).await.map_err(refused)?;
             let (key, secret) = app
                 .create_tenant_key(Operator, &name, "first key".to_owned(), None)
@@ -50,7 +57,8 @@ pub(super) async fn tenant(config: &Config, command: TenantCommand) -> Result<Ex
         TenantCommand::List => {
             let mut page = PageRequest::first(200);
             loop {
-                let tenants = session.app.tenants(Operator, page).await.map_err(refused)?;
+                let listed = session.app.tenants(Operator, page).await;
+                let tenants = listed.map_err(|error| refused(error, ""))?;
                 for tenant in &tenants.items {
                     say(&format!(
                         "{}  {}  {}\n",
@@ -71,7 +79,7 @@ pub(super) async fn tenant(config: &Config, command: TenantCommand) -> Result<Ex
 
 /// Makes, lists or revokes keys.
 pub(super) async fn key(config: &Config, command: KeyCommand) -> Result<ExitCode, CliError> {
-    let session = Session::open(config).await?;
+    let session = Session::open(config, Upgrade::Never).await?;
     let app = &session.app;
     match command {
         KeyCommand::Create {
@@ -79,18 +87,18 @@ pub(super) async fn key(config: &Config, command: KeyCommand) -> Result<ExitCode
             name,
             expires,
         } => {
-            let expires = expires.map(|text| parse_time(&text)).transpose()?;
             let (key, secret) = app
                 .create_tenant_key(Operator, &tenant, name, expires)
                 .await
-                .map_err(refused)?;
+                .map_err(|error| refused(error, &tenant))?;
             say(&format!(
                 "made API key {} for tenant {tenant}; it is shown this once, keep it:\n  {secret}\n",
                 key.id
             ))?;
         }
         KeyCommand::List { tenant } => {
-            for key in app.tenant_keys(Operator, &tenant).await.map_err(refused)? {
+            let keys = app.tenant_keys(Operator, &tenant).await;
+            for key in keys.map_err(|error| refused(error, &tenant))? {
                 let standing = standing(&key, app.now());
                 say(&format!(
                     "{}  {}…  made {}  {standing}  {}\n",
@@ -105,7 +113,7 @@ pub(super) async fn key(config: &Config, command: KeyCommand) -> Result<ExitCode
             })?;
             app.revoke_tenant_key(Operator, &tenant, &id)
                 .await
-                .map_err(refused)?;
+                .map_err(|error| refused(error, &tenant))?;
             say(&format!("revoked {id}\n"))?;
         }
     }
@@ -132,8 +140,10 @@ struct Session {
 }
 
 impl Session {
-    async fn open(config: &Config) -> Result<Session, CliError> {
-        let db = Box::pin(serve::open_database(config)).await?;
+    async fn open(config: &Config, upgrade: Upgrade) -> Result<Session, CliError> {
+        let db = Box::pin(serve::open_database(config, upgrade))
+            .await
+            .map_err(CliError::Database)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = AppOptions {
@@ -165,16 +175,36 @@ impl Session {
     }
 }
 
-fn refused(error: AppError) -> CliError {
-    CliError::Refused {
-        what: "that cannot be done".to_owned(),
-        source: Some(Box::new(error)),
-    }
+/// A refusal in the words of the command line, with what helps.
+fn refused(error: AppError, tenant: &str) -> CliError {
+    let what = match (error.code(), field(&error)) {
+        (Code::TenantNotFound, _) => {
+            format!("there is no tenant {tenant}: `wagate tenant list` shows those that there are")
+        }
+        (Code::TenantExists, _) => format!(
+            "there is a tenant {tenant} already: `wagate key create --tenant {tenant}` makes it another key"
+        ),
+        (Code::ApiKeyNotFound, _) => format!(
+            "tenant {tenant} has no such key: `wagate key list --tenant {tenant}` shows those that it has"
+        ),
+        (_, Some(("expiresAt", message))) => format!("--expires {message}"),
+        (_, Some((field, message))) => format!("the {field} {message}"),
+        _ => {
+            return CliError::Refused {
+                what: "that cannot be done".to_owned(),
+                source: Some(Box::new(error)),
+            };
+        }
+    };
+    CliError::Refused { what, source: None }
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, CliError> {
-    text.parse::<Timestamp>().map_err(|_| CliError::Refused {
-        what: format!("--expires {text}: write the time as 2027-01-31T00:00:00Z"),
-        source: None,
-    })
+/// The field that is to blame, and what is wrong with it.
+fn field(error: &AppError) -> Option<(&str, &str)> {
+    match error {
+        AppError::Refused { details, .. } => details
+            .first()
+            .map(|detail| (detail.path.as_str(), detail.message.as_str())),
+        _ => None,
+    }
 }

@@ -231,7 +231,8 @@ fn an_origin_that_no_browser_sends_is_refused() {
         "https://user@app.example",
         "https://app.example?x",
         "ftp://app.example",
-        "*",
+        "*,https://app.example",
+        "https://app.example,*",
     ] {
         let problems = problems(&env(&[("WAGATE_SERVER__CORS_ORIGINS", origin)]));
         assert!(problems.contains("server.cors_origins"), "{problems}");
@@ -239,4 +240,6 @@ fn an_origin_that_no_browser_sends_is_refused() {
     let good = "https://app.example,http://localhost:3000";
     let loaded = load(&env(&[("WAGATE_SERVER__CORS_ORIGINS", good)])).unwrap();
     assert_eq!(loaded.config.server.cors_origins.len(), 2);
+    let all = load(&env(&[("WAGATE_SERVER__CORS_ORIGINS", "*")])).unwrap();
+    assert_eq!(all.config.server.cors_origins, ["*"]);
 }
