@@ -9,6 +9,7 @@ mod node;
 mod openapi;
 mod run;
 mod services;
+mod soak;
 mod suite;
 mod tidy;
 
@@ -50,6 +51,16 @@ enum Command {
         #[command(subcommand)]
         action: Services,
     },
+    /// Node and the packages of the JavaScript clients, for a test by hand; prints the search path that
+    /// the tests want, where it is not this machine's own.
+    Node,
+    /// Breaks gateways on purpose and judges what comes of it: `cargo xtask soak --seed 1 --minutes 10`;
+    /// `--help` has the rest.
+    #[command(disable_help_flag = true)]
+    Soak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Starts the sandbox: a simulated WhatsApp network with a gateway attached to it.
     Dev,
 }
@@ -81,6 +92,13 @@ fn main() -> Result<()> {
         Command::Services {
             action: Services::Down,
         } => services::postgres_down(),
+        Command::Node => {
+            if let Some(path) = node::packages_up()? {
+                println!("PATH={}", path.display());
+            }
+            Ok(())
+        }
+        Command::Soak { arguments } => soak::soak(&arguments),
         Command::Dev => run::cargo(&["run", "--package", "wagate-sandbox"]),
     }
 }

@@ -45,9 +45,6 @@ pub(crate) fn test(quick: bool, arguments: &[String]) -> Result<()> {
         production_binary(&mut command)?;
         command.args(["--run-ignored", "all"]);
     }
-    if std::env::var_os("CI").is_some() {
-        command.args(["--profile", "ci"]);
-    }
     command.args(arguments);
     run::show(&mut command)?;
     run::cargo(&["test", "--doc", "--workspace", "--quiet"])?;
