@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{MessageId, WaMessageId};
 use crate::jid::Jid;
 use crate::message::{Content, Failure, MessageState};
+use crate::pacing::{Reason, Scope};
 use crate::session::{LinkChallenge, LinkState, SessionName};
 use crate::time::Timestamp;
 
@@ -54,6 +55,25 @@ pub enum Event {
         session: SessionName,
         reason: String,
     },
+    /// The connection was up and said nothing, not even when it was asked; it is being replaced.
+    #[serde(rename = "session.silent")]
+    SessionSilent { session: SessionName },
+    /// WhatsApp wants the session to wait: it sends nothing of this scope until then. Messages stay
+    /// queued. Sent again when the time becomes later.
+    #[serde(rename = "session.paused")]
+    SessionPaused {
+        session: SessionName,
+        scope: Scope,
+        reason: Reason,
+        until: Timestamp,
+    },
+    /// A pause is over.
+    #[serde(rename = "session.resumed")]
+    SessionResumed {
+        session: SessionName,
+        scope: Scope,
+        reason: Reason,
+    },
     /// A session was deleted.
     #[serde(rename = "session.deleted")]
     SessionDeleted { session: SessionName },
@@ -95,6 +115,9 @@ pub enum Event {
         /// Nothing of the queue goes out.
         paused: bool,
     },
+    /// How a session is paced was changed.
+    #[serde(rename = "pacing.configured")]
+    PacingConfigured { session: SessionName },
 }
 
 /// The body of [`Event::MessageReceived`].
@@ -114,7 +137,7 @@ pub struct MessageReceived {
 
 impl Event {
     /// Every name that an event can have.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 17] = [
         "session.created",
         "session.status",
         "session.qr",
@@ -122,12 +145,16 @@ impl Event {
         "session.connected",
         "session.disconnected",
         "session.logged_out",
+        "session.silent",
+        "session.paused",
+        "session.resumed",
         "session.deleted",
         "message.received",
         "message.queued",
         "message.status",
         "message.deleted",
         "queue.configured",
+        "pacing.configured",
     ];
 
     /// The event's name, as filters and webhooks use it.
@@ -140,12 +167,16 @@ impl Event {
             Self::SessionConnected { .. } => "session.connected",
             Self::SessionDisconnected { .. } => "session.disconnected",
             Self::SessionLoggedOut { .. } => "session.logged_out",
+            Self::SessionSilent { .. } => "session.silent",
+            Self::SessionPaused { .. } => "session.paused",
+            Self::SessionResumed { .. } => "session.resumed",
             Self::SessionDeleted { .. } => "session.deleted",
             Self::MessageReceived(_) => "message.received",
             Self::MessageQueued { .. } => "message.queued",
             Self::MessageStatus { .. } => "message.status",
             Self::MessageDeleted { .. } => "message.deleted",
             Self::QueueConfigured { .. } => "queue.configured",
+            Self::PacingConfigured { .. } => "pacing.configured",
         }
     }
 }

@@ -30,17 +30,50 @@ pub struct PacingRules {
 }
 
 /// What to change; the rest stays. `Some(None)` takes a limit away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PacingPatch {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    pub gap: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_jitter_percent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub per_minute: Option<Option<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub per_day: Option<Option<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub strangers_per_day: Option<Option<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub warm_up_days: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub warm_up_start_percent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub typing: Option<bool>,
+}
+
+/// Tells a limit that is `null` from one that is not named.
+fn there<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(input).map(Some)
+}
+
+impl PacingPatch {
+    /// Both changes, the later over this one.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            enabled: later.enabled.or(self.enabled),
+            gap_ms: later.gap_ms.or(self.gap_ms),
+            gap_jitter_percent: later.gap_jitter_percent.or(self.gap_jitter_percent),
+            per_minute: later.per_minute.or(self.per_minute),
+            per_day: later.per_day.or(self.per_day),
+            strangers_per_day: later.strangers_per_day.or(self.strangers_per_day),
+            warm_up_days: later.warm_up_days.or(self.warm_up_days),
+            warm_up_start_percent: later.warm_up_start_percent.or(self.warm_up_start_percent),
+            typing: later.typing.or(self.typing),
+        }
+    }
 }
 
 /// A setting outside of its range, by the name that the API has for it.
@@ -83,7 +116,7 @@ impl PacingRules {
     #[must_use]
     pub fn with(mut self, patch: PacingPatch) -> Self {
         self.enabled = patch.enabled.unwrap_or(self.enabled);
-        self.gap = patch.gap.unwrap_or(self.gap);
+        self.gap = patch.gap_ms.map_or(self.gap, Duration::from_millis);
         self.gap_jitter_percent = patch.gap_jitter_percent.unwrap_or(self.gap_jitter_percent);
         self.per_minute = patch.per_minute.unwrap_or(self.per_minute);
         self.per_day = patch.per_day.unwrap_or(self.per_day);

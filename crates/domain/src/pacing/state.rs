@@ -210,10 +210,11 @@ impl Pacing {
         over
     }
 
-    /// Ends the pauses, as somebody asked; what they taught about the next guess stays.
-    pub fn resume(&mut self, now: Timestamp) {
+    /// Ends the pauses for that reason, which turned out to be over; the next guess still doubles.
+    pub fn lift(&mut self, now: Timestamp, reason: Reason) {
         let time = self.follow(now);
-        for strike in [&mut self.all, &mut self.new_chats].into_iter().flatten() {
+        let strikes = [&mut self.all, &mut self.new_chats].into_iter().flatten();
+        for strike in strikes.filter(|strike| strike.reason == reason) {
             strike.until = strike.until.min(time);
         }
     }

@@ -138,10 +138,12 @@ fn a_guess_doubles_while_it_was_too_short_and_is_bounded() {
 }
 
 #[test]
-fn a_pause_can_be_ended_by_hand() {
+fn a_pause_that_is_over_sooner_is_lifted() {
     let mut pacing = Pacing::default();
-    pacing.signal(START, Scope::All, Reason::RateLimited, None);
-    pacing.resume(START);
+    pacing.signal(START, Scope::All, Reason::Banned, None);
+    pacing.lift(START, Reason::RateLimited);
+    assert!(!pacing.ask(&PacingRules::OFF, START).allows(false));
+    pacing.lift(START, Reason::Banned);
     assert!(pacing.ask(&PacingRules::OFF, START).allows(true));
     assert_eq!(pacing.take_over(START).len(), 1);
 }
@@ -150,7 +152,7 @@ fn a_pause_can_be_ended_by_hand() {
 fn a_pause_has_a_bound_whatever_whatsapp_names() {
     let mut pacing = Pacing::default();
     let pause = pacing.signal(START, Scope::All, Reason::Banned, Some(Duration::MAX));
-    assert_eq!(pause.unwrap().until, START.plus(crate::limits::PAUSE_MAX));
+    assert_eq!(pause.unwrap().until, START.plus(limits::PAUSE_MAX));
 }
 
 #[test]
@@ -184,8 +186,8 @@ fn what_is_out_of_range_is_named() {
 
 #[test]
 fn typing_takes_as_long_as_a_person_would_within_bounds() {
-    assert_eq!(typing_time(0, 0.5), crate::limits::TYPING_MIN);
-    assert_eq!(typing_time(100_000, 0.5), crate::limits::TYPING_MAX);
+    assert_eq!(typing_time(0, 0.5), limits::TYPING_MIN);
+    assert_eq!(typing_time(100_000, 0.5), limits::TYPING_MAX);
     assert_eq!(typing_time(40, 0.5), ms(1800));
     assert!(typing_time(40, 0.0) < typing_time(40, 1.0));
 }
@@ -368,7 +370,7 @@ proptest! {
             let hold = if stranger { permit.strangers } else { permit.all };
             if let Some(hold) = hold {
                 prop_assert!(hold.until > now);
-                prop_assert!(hold.until <= now.plus(crate::limits::PAUSE_MAX));
+                prop_assert!(hold.until <= now.plus(limits::PAUSE_MAX));
                 // With nothing sent meanwhile; a copy, since time does not run back.
                 prop_assert!(pacing.clone().ask(&rules, hold.until).allows(stranger));
             }
@@ -378,8 +380,12 @@ proptest! {
     #[test]
     fn a_patch_changes_what_it_names(rules in any_rules(), gap in 0u64..5_000) {
         prop_assert_eq!(rules.with(PacingPatch::default()), rules);
-        let patch = PacingPatch { gap: Some(ms(gap)), per_day: Some(None), ..PacingPatch::default() };
+        let patch = PacingPatch { gap_ms: Some(gap), per_day: Some(None), ..PacingPatch::default() };
         let want = PacingRules { gap: ms(gap), per_day: None, ..rules };
         prop_assert_eq!(rules.with(patch), want);
+        let stored = serde_json::to_string(&patch).unwrap();
+        prop_assert_eq!(serde_json::from_str::<PacingPatch>(&stored).unwrap(), patch);
+        let earlier = PacingPatch { gap_ms: Some(1), typing: Some(true), ..PacingPatch::default() };
+        prop_assert_eq!(rules.with(earlier.and(patch)), rules.with(earlier).with(patch));
     }
 }
