@@ -19,6 +19,10 @@ async fn a_full_disk_is_refused_before_accepted_and_recovered_from() {
     harness.link("full", &owner).await.unwrap();
     let before = harness.send("full", &friend, "before").await.unwrap();
     harness.until_message(&before, "delivered").await.unwrap();
+    // Its receipt comes while the disk is full.
+    friend.go_offline().unwrap();
+    let on_its_way = harness.send("full", &friend, "on its way").await.unwrap();
+    harness.until_message(&on_its_way, "sent").await.unwrap();
 
     harness.gateway().bound_files(Some(4096)).await.unwrap();
     for n in 0..5 {
@@ -31,6 +35,8 @@ async fn a_full_disk_is_refused_before_accepted_and_recovered_from() {
             "{refused}"
         );
     }
+    friend.go_online().unwrap();
+    friend.expect_text("on its way").await.unwrap();
     // What is there can be read, and what comes in is not acknowledged, so that it is not lost.
     harness.message(&before).await.unwrap();
     friend.send(OWNER, "while it was full").await.unwrap();
@@ -38,7 +44,11 @@ async fn a_full_disk_is_refused_before_accepted_and_recovered_from() {
     harness.gateway().bound_files(None).await.unwrap();
     let (after, _) = harness.insist("full", &friend, "after").await.unwrap();
     harness.until_message(&after, "delivered").await.unwrap();
-    assert_eq!(friend.texts(), ["before", "after"]);
+    harness
+        .until_message(&on_its_way, "delivered")
+        .await
+        .unwrap();
+    assert_eq!(friend.texts(), ["before", "on its way", "after"]);
     let received = harness.until_received("full", 1).await.unwrap();
     assert_eq!(received[0]["text"], "while it was full");
     // The file is whole: another process reads it and goes on.

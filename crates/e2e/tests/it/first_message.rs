@@ -1,10 +1,9 @@
 //! Goal: a message goes through every state, and the answers tell the truth about it.
 //! Method: link one session, send through HTTP, look at the friend's phone and at what is recorded.
 
-use std::time::Duration;
-
 use serde_json::json;
 use wagate_e2e::{Harness, Setup};
+use wagate_network::faults::{Action, FaultRule, Match};
 use wagate_network::world::AccountSpec;
 
 use crate::support::{FRIEND, GATEWAY, OTHER, OWNER, harness};
@@ -14,21 +13,27 @@ async fn a_text_is_sent_delivered_and_read() {
     let harness = harness().await;
     let owner = harness.account(OWNER, "Ayu").unwrap();
     let friend = harness.account(FRIEND, "Budi").unwrap();
-    friend.read_after(Duration::from_millis(50));
     let status = harness.link("first", &owner).await.unwrap();
     assert_eq!(status["phoneNumber"], OWNER);
 
+    // Nobody can have it yet: the answer is what WhatsApp's server said, no more and no less.
+    friend.go_offline().unwrap();
     let answer = harness
         .post_text("first", FRIEND, "Hello", "10")
         .await
         .unwrap();
     assert_eq!(answer.status, 200);
-    // The delivery may overtake the answer.
-    assert!(["sent", "delivered", "read"].contains(&answer.data()["status"].as_str().unwrap()));
+    assert_eq!(answer.data()["status"], "sent");
     assert_eq!(answer.data()["sessionId"], "first");
     let id = answer.data()["id"].as_str().unwrap().to_owned();
+    let message = harness.message(&id).await.unwrap();
+    assert_eq!(message["status"], "sent");
 
+    friend.go_online().unwrap();
     friend.expect_text("Hello").await.unwrap();
+    let message = harness.until_message(&id, "delivered").await.unwrap();
+    assert_eq!(message["status"], "delivered");
+    friend.read(OWNER).await.unwrap();
     let message = harness.until_message(&id, "read").await.unwrap();
     let steps: Vec<&str> = message["history"]
         .as_array()
@@ -39,6 +44,29 @@ async fn a_text_is_sent_delivered_and_read() {
     assert_eq!(steps, ["queued", "sending", "sent", "delivered", "read"]);
     // The owner's own phone shows what the gateway sent.
     owner.expect_text("Hello").await.unwrap();
+    harness.check().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_a_receipt_has_overtaken_says_so() {
+    let harness = harness().await;
+    let owner = harness.account(OWNER, "Ayu").unwrap();
+    let friend = harness.account(FRIEND, "Budi").unwrap();
+    harness.link("first", &owner).await.unwrap();
+    // The server's own word comes long after that of the friend's phone.
+    let matches = Match::from_device("message").account(OWNER.trim_start_matches('+'));
+    let late = FaultRule::new(matches, Action::LateAck { ms: 4_000 });
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(late))
+        .unwrap();
+    let answer = harness
+        .post_text("first", FRIEND, "Hello", "20")
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.data()["status"], "delivered");
+    friend.expect_text("Hello").await.unwrap();
     harness.check().unwrap();
 }
 
