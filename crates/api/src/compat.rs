@@ -2,7 +2,9 @@
 //! happens is decided where the canonical routes have it decided.
 
 pub(crate) mod gateway;
+pub(crate) mod instance;
 mod shapes;
+pub(crate) mod whatsapp;
 pub(crate) mod worker;
 
 pub(crate) use shapes::WorkerHealth;

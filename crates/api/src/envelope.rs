@@ -23,6 +23,15 @@ pub(crate) struct List<T> {
     page: PageOut,
 }
 
+/// `{"success": true, "data": {…}, "page": {"next": …}}`: a page with something beside its rows.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Paged<T> {
+    #[schema(example = true)]
+    success: bool,
+    data: T,
+    page: PageOut,
+}
+
 /// Where the next page begins.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PageOut {
@@ -55,6 +64,22 @@ impl<T> List<T> {
             data,
             page: PageOut { next },
         }
+    }
+}
+
+impl<T> Paged<T> {
+    pub(crate) fn new(data: T, next: Option<String>) -> Self {
+        Self {
+            success: true,
+            data,
+            page: PageOut { next },
+        }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Paged<T> {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
     }
 }
 

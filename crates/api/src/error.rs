@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use wagate_app::{AppError, Code, Detail};
+use wagate_domain::plant;
 
 use crate::shapes::MessageOut;
 
@@ -29,6 +30,9 @@ pub struct ApiError {
 /// The status that goes with a code: one table for every surface.
 pub fn status_of(code: Code) -> StatusCode {
     match code {
+        Code::IdempotencyConflict if plant::is("conflict_is_500") => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
         Code::InvalidRecipient | Code::MalformedJson => StatusCode::BAD_REQUEST,
         Code::Unauthorized => StatusCode::UNAUTHORIZED,
         Code::ApiKeyNotFound
@@ -42,8 +46,10 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::IdempotencyConflict
         | Code::LinkFailed
         | Code::MessageNotCancelable
+        | Code::MessageNotRetryable
         | Code::QrNotAvailable
         | Code::SessionAlreadyLinked
+        | Code::SessionAmbiguous
         | Code::SessionBanned
         | Code::SessionExists
         | Code::SessionNotLinked
@@ -53,6 +59,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::InvalidField
+        | Code::MessageExpired
         | Code::RecipientBlocked
         | Code::RecipientNotRegistered
         | Code::SendFailed

@@ -1,10 +1,10 @@
-//! The HTTP surface: canonical routes under `/api/v1`, two dialects beside them, health and documents.
+//! The HTTP surface: canonical routes under `/api/v1`, dialects beside them, health and documents.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`router`](mod@router) | the whole surface on one page; [`router()`], [`openapi()`], [`ApiOptions`] |
 //! | `routes` | canonical routes, one noun a file |
-//! | `compat` | the dialects `gateway` (`/api/sessions/…`) and `worker` (`/api/session/…`): shapes only |
+//! | `compat` | the dialects `gateway` (`/api/sessions/…`), `worker` (`/api/session/…`), `whatsapp` (`/api/whatsapp/…`) and `instance`: shapes only |
 //! | `shapes`, `envelope`, `error` | what answers look like |
 //! | `openapi` | what the description has beside the routes |
 //! | `extract`, `middleware` | what happens before and around a handler |

@@ -48,9 +48,11 @@ pub struct ApiOptions {
     pub ready: Arc<dyn Fn() -> Vec<ReadyCheck> + Send + Sync>,
     /// The metrics, in Prometheus' text form.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Registers the dialects `gateway` and `worker`.
+    /// Registers the dialects.
     pub gateway_dialect: bool,
     pub worker_dialect: bool,
+    pub whatsapp_dialect: bool,
+    pub instance_dialect: bool,
 }
 
 /// What the process says about itself.
@@ -89,6 +91,8 @@ impl Default for ApiOptions {
             metrics: Arc::new(String::new),
             gateway_dialect: true,
             worker_dialect: true,
+            whatsapp_dialect: true,
+            instance_dialect: true,
         }
     }
 }
@@ -103,6 +107,8 @@ impl fmt::Debug for ApiOptions {
             .field("worker_id", &self.worker_id)
             .field("gateway_dialect", &self.gateway_dialect)
             .field("worker_dialect", &self.worker_dialect)
+            .field("whatsapp_dialect", &self.whatsapp_dialect)
+            .field("instance_dialect", &self.instance_dialect)
             .finish_non_exhaustive()
     }
 }
@@ -131,27 +137,32 @@ impl ApiState {
 }
 
 /// The routes, as far as the options want them.
-fn surface(gateway: bool, worker: bool) -> OpenApiRouter<ApiState> {
+fn surface(options: &ApiOptions) -> OpenApiRouter<ApiState> {
     let mut surface = OpenApiRouter::with_openapi(crate::openapi::description())
         .merge(routes::sessions::router())
         .merge(routes::links::router())
         .merge(routes::messages::router())
+        .merge(routes::queue::router())
         .merge(routes::events::router())
         .merge(routes::api_keys::router())
         .merge(routes::health::router());
-    if gateway {
-        surface = surface.merge(compat::gateway::router());
-    }
-    if worker {
-        surface = surface.merge(compat::worker::router());
+    let dialects: [(bool, fn() -> OpenApiRouter<ApiState>); 4] = [
+        (options.gateway_dialect, compat::gateway::router),
+        (options.worker_dialect, compat::worker::router),
+        (options.whatsapp_dialect, compat::whatsapp::router),
+        (options.instance_dialect, compat::instance::router),
+    ];
+    for (wanted, dialect) in dialects {
+        if wanted {
+            surface = surface.merge(dialect());
+        }
     }
     surface
 }
 
 /// The service.
 pub fn router(app: App, options: ApiOptions) -> Router {
-    let (router, document) =
-        surface(options.gateway_dialect, options.worker_dialect).split_for_parts();
+    let (router, document) = surface(&options).split_for_parts();
     let document = crate::openapi::with_failures(document);
     let body_bytes_max = options.body_bytes_max;
     let cors = cors(&options.cors_origins);
@@ -173,7 +184,7 @@ pub fn router(app: App, options: ApiOptions) -> Router {
 
 /// The description of every route, as `docs/openapi.json` has it.
 pub fn openapi() -> OpenApi {
-    crate::openapi::with_failures(surface(true, true).split_for_parts().1)
+    crate::openapi::with_failures(surface(&ApiOptions::default()).split_for_parts().1)
 }
 
 async fn not_found() -> impl IntoResponse {

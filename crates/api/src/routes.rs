@@ -5,4 +5,5 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod links;
 pub(crate) mod messages;
+pub(crate) mod queue;
 pub(crate) mod sessions;

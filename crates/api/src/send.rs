@@ -9,9 +9,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use wagate_app::{Code, Message, SendRequest, Sent};
+use wagate_app::{Code, Message, SendRequest, Sent, Validity};
 use wagate_domain::limits::WAIT_MAX;
-use wagate_domain::{Content, SessionName};
+use wagate_domain::{Content, Priority, SessionName, Timestamp};
 
 use crate::envelope::with_status;
 use crate::error::ApiError;
@@ -30,6 +30,7 @@ const LATER: [&str; 10] = [
 #[serde(deny_unknown_fields)]
 pub(crate) struct SendIn {
     /// Digits with any formatting, or a JID (`@s.whatsapp.net`, `@c.us`, `@lid`).
+    #[serde(alias = "number", alias = "chatId")]
     #[schema(min_length = 1, example = "6281234567890")]
     to: String,
     /// The kind of message; `text` is the only one at present.
@@ -54,6 +55,23 @@ pub(crate) struct SendIn {
     /// Refused: it belongs to media.
     #[serde(default)]
     filename: Option<String>,
+    /// `high`, `normal` or `low`: which messages of the session go first. In one chat, a later message
+    /// of a higher priority overtakes.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "normal")]
+    priority: Option<Priority>,
+    /// Not to be sent earlier; at most 366 days ahead.
+    #[serde(rename = "sendAt", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    send_at: Option<Timestamp>,
+    /// Not to be sent from then on: it ends `expired`. Goes without `expiresIn`.
+    #[serde(rename = "expiresAt", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// The same in seconds, from now or from `sendAt` on.
+    #[serde(rename = "expiresIn", default)]
+    #[schema(minimum = 1, maximum = 31622400, example = 600)]
+    expires_in: Option<u64>,
     /// Seconds to wait for WhatsApp's acknowledgement; 0 answers at once.
     #[serde(default)]
     #[schema(maximum = 60, example = 10)]
@@ -79,6 +97,17 @@ impl SendIn {
     pub(crate) fn session(&self) -> Result<SessionName, ApiError> {
         let missing = || ApiError::field(Code::InvalidField, "sessionId", "is missing");
         self.session_id.clone().ok_or_else(missing)
+    }
+
+    /// What the body names as session, if it does.
+    pub(crate) fn named_session(&self) -> Option<&SessionName> {
+        self.session_id.as_ref()
+    }
+
+    /// Does not wait, unless the caller says so.
+    pub(crate) fn at_once(mut self, params: &SendParams) -> Self {
+        self.wait = self.wait.or(params.wait).or(Some(0));
+        self
     }
 
     /// Checks the form, and names what is wrong with it.
@@ -122,6 +151,9 @@ impl SendIn {
         Ok(SendRequest {
             to: self.to,
             content,
+            priority: self.priority.unwrap_or_default(),
+            send_at: self.send_at,
+            validity: read_validity(self.expires_at, self.expires_in)?,
             idempotency_key,
             wait,
         })
@@ -161,6 +193,22 @@ impl SendIn {
         };
         let message = "belongs to media, which cannot be sent yet; supported now: text";
         Err(ApiError::field(Code::UnsupportedType, field, message))
+    }
+}
+
+/// Until when a message is worth sending, said in one of two ways.
+pub(crate) fn read_validity(
+    until: Option<Timestamp>,
+    seconds: Option<u64>,
+) -> Result<Option<Validity>, ApiError> {
+    match (until, seconds) {
+        (Some(_), Some(_)) => {
+            let message = "goes without `expiresAt`; send one of the two";
+            Err(ApiError::field(Code::InvalidField, "expiresIn", message))
+        }
+        (Some(at), None) => Ok(Some(Validity::Until(at))),
+        (None, Some(seconds)) => Ok(Some(Validity::For(Duration::from_secs(seconds)))),
+        (None, None) => Ok(None),
     }
 }
 

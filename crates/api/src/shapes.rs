@@ -156,6 +156,15 @@ pub(crate) struct MessageOut {
     pub(crate) read_at: Option<String>,
     /// Attempts to send it so far.
     pub(crate) attempts: u32,
+    /// `high`, `normal` or `low`; `null` for what came in.
+    #[schema(value_type = Option<String>, example = "normal")]
+    pub(crate) priority: Option<&'static str>,
+    /// The time for which it was scheduled.
+    #[schema(format = DateTime)]
+    pub(crate) send_at: Option<String>,
+    /// From then on it is not sent any more.
+    #[schema(format = DateTime)]
+    pub(crate) expires_at: Option<String>,
 }
 
 /// Why a message failed for good.
@@ -347,6 +356,10 @@ impl From<Message> for MessageOut {
             delivered_at: message.delivered_at.map(text),
             read_at: message.read_at.map(text),
             attempts: message.attempts,
+            priority: (message.direction == Direction::Outbound)
+                .then_some(message.priority.as_str()),
+            send_at: message.not_before.map(text),
+            expires_at: message.expires_at.map(text),
             push_name: message.push_name,
         }
     }

@@ -6,24 +6,29 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use wagate_app::{Code, MessageFilter, PageRequest};
-use wagate_domain::{Direction, Jid, MessageState};
+use wagate_domain::{Direction, Jid, MessageState, Timestamp};
 
 use super::sessions::check_limit;
-use crate::envelope::{Data, List};
+use crate::envelope::{Data, List, with_status};
 use crate::error::ApiError;
-use crate::extract::{Body, IdempotencyKey, MessagePath, Params, SessionPath, Tenant};
+use crate::extract::{
+    Body, IdempotencyKey, MessagePath, OptionalBody, Params, SessionPath, Tenant,
+};
 use crate::router::ApiState;
-use crate::send::{SendIn, SendParams, answer};
+use crate::send::{SendIn, SendParams, answer, read_validity};
 use crate::shapes::{MessageHistoryOut, MessageOut};
 
 pub(crate) fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(send, list))
-        .routes(routes!(read, cancel))
+        .routes(routes!(read, withdraw))
+        .routes(routes!(retry))
 }
 
 /// Sends a message.
@@ -133,17 +138,65 @@ async fn read(
     Ok(Data::new(state.app().message(&caller, &id).await?.into()))
 }
 
-/// Cancels a message that is not being sent yet.
+/// A message that will not be sent.
+#[derive(Debug, Serialize, ToSchema)]
+struct WithdrawnOut {
+    #[serde(flatten)]
+    message: MessageOut,
+    /// True: it had failed or expired, and is gone with its history. False: it is `canceled`.
+    deleted: bool,
+}
+
+/// Cancels a message that is not being sent yet, or deletes one that failed or expired.
+///
+/// One that is being sent or was sent is 409.
 #[utoipa::path(
     delete, path = "/api/v1/messages/{message}", tag = "messages", operation_id = "message_cancel",
     params(("message" = String, Path, description = "the message's id")),
-    responses((status = 200, description = "canceled", body = Data<MessageOut>)),
+    responses((status = 200, description = "canceled or deleted; as it last was", body = Data<WithdrawnOut>)),
     security(("apiKey" = []), ("bearer" = [])),
 )]
-async fn cancel(
+async fn withdraw(
     State(state): State<ApiState>,
     Tenant(caller): Tenant,
     MessagePath(id): MessagePath,
-) -> Result<Data<MessageOut>, ApiError> {
-    Ok(Data::new(state.app().cancel(&caller, &id).await?.into()))
+) -> Result<Data<WithdrawnOut>, ApiError> {
+    let withdrawn = state.app().withdraw(&caller, &id).await?;
+    Ok(Data::new(WithdrawnOut {
+        message: withdrawn.message.into(),
+        deleted: withdrawn.deleted,
+    }))
+}
+
+/// How a message is to be tried again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct RetryIn {
+    /// A new validity. Without one the old one stays, unless it is over.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// The same in seconds from now on.
+    #[schema(minimum = 1, maximum = 31622400)]
+    expires_in: Option<u64>,
+}
+
+/// Queues a failed or expired message again, at once, with all attempts and the same WhatsApp id.
+///
+/// Should it have arrived after all, the recipient's client knows it by its id and shows it once.
+#[utoipa::path(
+    post, path = "/api/v1/messages/{message}/retry", tag = "messages", operation_id = "message_retry",
+    params(("message" = String, Path, description = "the message's id")),
+    request_body = Option<RetryIn>,
+    responses((status = 202, description = "queued again", body = Data<MessageOut>)),
+    security(("apiKey" = []), ("bearer" = [])),
+)]
+async fn retry(
+    State(state): State<ApiState>,
+    Tenant(caller): Tenant,
+    MessagePath(id): MessagePath,
+    OptionalBody(body): OptionalBody<RetryIn>,
+) -> Result<Response, ApiError> {
+    let validity = read_validity(body.expires_at, body.expires_in)?;
+    let message = state.app().retry(&caller, &id, validity).await?;
+    Ok(with_status(StatusCode::ACCEPTED, MessageOut::from(message)))
 }
