@@ -7,6 +7,8 @@ use serde_json::Value;
 use tokio::time::{Duration, Instant};
 use wagate::client::Client;
 
+use crate::load::Senders;
+
 /// A reader of one tenant's events.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -16,6 +18,8 @@ pub(crate) struct Feed {
     pub(crate) delivered: HashSet<String>,
     /// Messages recorded as failed, with the reason.
     pub(crate) failed: Vec<String>,
+    /// What came in: the numbers that the texts begin with, and when each was read here.
+    pub(crate) received: Vec<(usize, Instant)>,
 }
 
 impl Feed {
@@ -26,10 +30,12 @@ impl Feed {
             after: 0,
             delivered: HashSet::new(),
             failed: Vec::new(),
+            received: Vec::new(),
         };
         while feed.read(0).await? > 0 {}
         feed.delivered.clear();
         feed.failed.clear();
+        feed.received.clear();
         Ok(feed)
     }
 
@@ -49,6 +55,11 @@ impl Feed {
 
     fn take(&mut self, event: &Value) {
         let data = &event["data"];
+        if event["type"] == "message.received" && data["fromMe"] != true {
+            let text = data["content"]["text"].as_str().unwrap_or_default();
+            let number = text.split(' ').next().and_then(|word| word.parse().ok());
+            self.received.extend(number.map(|n| (n, Instant::now())));
+        }
         if event["type"] != "message.status" {
             return;
         }
@@ -62,23 +73,45 @@ impl Feed {
         }
     }
 
+    /// Reads until `count` messages of a closed loop are recorded as delivered, and keeps it going.
+    pub(crate) async fn follow(
+        &mut self,
+        senders: &Senders,
+        count: usize,
+        bound: Duration,
+    ) -> Result<()> {
+        let started = Instant::now();
+        while self.delivered.len() < count {
+            let had = self.delivered.len();
+            self.read(1).await?;
+            senders.seen(self.delivered.len() - had);
+            self.still_well(started, count, bound)?;
+        }
+        Ok(())
+    }
+
+    fn still_well(&self, started: Instant, count: usize, bound: Duration) -> Result<()> {
+        if let Some(failed) = self.failed.first() {
+            bail!(
+                "{} message(s) failed, the first: {failed}",
+                self.failed.len()
+            );
+        }
+        if started.elapsed() > bound {
+            bail!(
+                "{} of {count} messages recorded as delivered within {} s",
+                self.delivered.len(),
+                bound.as_secs()
+            );
+        }
+        Ok(())
+    }
+
     /// Reads until `count` messages are recorded as delivered.
     pub(crate) async fn until_delivered(&mut self, count: usize, bound: Duration) -> Result<()> {
         let started = Instant::now();
         while self.delivered.len() < count {
-            if let Some(failed) = self.failed.first() {
-                bail!(
-                    "{} message(s) failed, the first: {failed}",
-                    self.failed.len()
-                );
-            }
-            if started.elapsed() > bound {
-                bail!(
-                    "{} of {count} messages recorded as delivered within {} s",
-                    self.delivered.len(),
-                    bound.as_secs()
-                );
-            }
+            self.still_well(started, count, bound)?;
             self.read(2).await?;
         }
         Ok(())

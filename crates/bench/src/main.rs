@@ -12,15 +12,19 @@
 
 mod calibration;
 mod events;
+mod load;
 mod process;
 mod report;
 mod rig;
 mod scenarios;
+mod shelf;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use scenarios::{Load, campaign, fairness, inbound};
 
 /// Measures wagate against the simulated network on this machine.
 #[derive(Debug, Parser)]
@@ -83,6 +87,80 @@ enum Scenario {
         #[arg(long, default_value_t = 1024)]
         in_flight: usize,
     },
+    /// B05: texts that come in, until their events were read.
+    Inbound {
+        #[arg(long, default_value_t = 50_000)]
+        messages: usize,
+        #[arg(long, default_value_t = 50)]
+        sessions: usize,
+        #[arg(long, default_value_t = 20)]
+        contacts: usize,
+        /// Texts on their way at any time.
+        #[arg(long, default_value_t = 1024)]
+        in_flight: usize,
+        /// So many percent of the texts are from people who never wrote before.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
+        strangers: u8,
+        /// Length of the second part, at half the rate, in seconds.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
+    /// B06: first messages to many recipients, while another tenant sends steadily.
+    Campaign {
+        #[arg(long, default_value_t = 20_000)]
+        recipients: usize,
+        #[arg(long, default_value_t = 50)]
+        sessions: usize,
+        /// Messages accepted and not yet delivered at any time.
+        #[arg(long, default_value_t = 1024)]
+        in_flight: usize,
+        /// Sends a second of the other tenant.
+        #[arg(long, default_value_t = 10)]
+        rate: u32,
+        /// How long the other tenant is measured alone, in seconds.
+        #[arg(long, default_value_t = 30)]
+        alone: u64,
+    },
+    /// B07: many tenants that send steadily beside one with a large backlog; then equal backlogs.
+    Fairness {
+        #[arg(long, default_value_t = 1_000_000)]
+        backlog: usize,
+        #[arg(long, default_value_t = 19)]
+        others: usize,
+        /// Sends a second of each of them.
+        #[arg(long, default_value_t = 5)]
+        rate: u32,
+        /// Length of each measurement, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Messages of each tenant's equal backlog.
+        #[arg(long, default_value_t = 1000)]
+        equal: usize,
+    },
+    /// How queueing and claiming grow with what waits (the store alone).
+    GrowthQueue {
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "1000,10000,100000,1000000"
+        )]
+        queued: Vec<usize>,
+        #[arg(long, default_value_t = 1000)]
+        chats: usize,
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+    },
+    /// How storing a message and showing the newest grow with what is stored (the store alone).
+    GrowthHistory {
+        #[arg(long, value_delimiter = ',', default_value = "1000000,10000000")]
+        messages: Vec<usize>,
+        #[arg(long, default_value_t = 100)]
+        sessions: usize,
+        #[arg(long, default_value_t = 200)]
+        chats: usize,
+        #[arg(long, default_value_t = 500)]
+        rounds: usize,
+    },
     /// The gateway under measurement.
     #[command(hide = true, disable_help_flag = true)]
     Gateway {
@@ -124,13 +202,32 @@ async fn run(scenario: Scenario) -> Result<()> {
             quiet,
             limit_kib,
         } => scenarios::active_memory::run(&sessions, contacts, quiet, limit_kib).await,
+        Scenario::GrowthQueue {
+            queued,
+            chats,
+            rounds,
+        } => scenarios::growth_queue::run(&queued, chats, rounds).await,
+        Scenario::GrowthHistory {
+            messages,
+            sessions,
+            chats,
+            rounds,
+        } => scenarios::growth_history::run(&messages, sessions, chats, rounds).await,
+        Scenario::Gateway { .. } => Ok(()),
+        flow => run_flow(flow).await,
+    }
+}
+
+/// The scenarios in which messages flow.
+async fn run_flow(scenario: Scenario) -> Result<()> {
+    match scenario {
         Scenario::SyncSend {
             rates,
             seconds,
             sessions,
             contacts,
         } => {
-            let load = scenarios::Load { sessions, contacts };
+            let load = Load::new(sessions, contacts);
             scenarios::sync_send::run(&rates, seconds, load).await
         }
         Scenario::Saturated {
@@ -139,9 +236,58 @@ async fn run(scenario: Scenario) -> Result<()> {
             contacts,
             in_flight,
         } => {
-            let load = scenarios::Load { sessions, contacts };
+            let load = Load::new(sessions, contacts);
             scenarios::saturated::run(messages, in_flight, load).await
         }
-        Scenario::Gateway { .. } => Ok(()),
+        Scenario::Inbound {
+            messages,
+            sessions,
+            contacts,
+            in_flight,
+            strangers,
+            seconds,
+        } => {
+            let options = inbound::Options {
+                messages,
+                in_flight,
+                strangers: usize::from(strangers),
+                seconds,
+                load: Load::new(sessions, contacts),
+            };
+            inbound::run(options).await
+        }
+        Scenario::Campaign {
+            recipients,
+            sessions,
+            in_flight,
+            rate,
+            alone,
+        } => {
+            let options = campaign::Options {
+                recipients,
+                sessions,
+                in_flight,
+                rate,
+                alone,
+            };
+            campaign::run(options).await
+        }
+        Scenario::Fairness {
+            backlog,
+            others,
+            rate,
+            seconds,
+            equal,
+        } => {
+            let options = fairness::Options {
+                backlog,
+                others,
+                rate,
+                seconds,
+                equal,
+            };
+            fairness::run(options).await
+        }
+        other => anyhow::bail!("{other:?} is not a scenario in which messages flow"),
     }
 }

@@ -8,6 +8,17 @@ use crate::calibration;
 
 /// Prints the result of a run that the checker has passed.
 pub(crate) fn print(scenario: &str, parameters: &Value, results: &Value) -> Result<()> {
+    let verdict = "checked: nothing lost, nothing doubled";
+    print_with(verdict, scenario, parameters, results)
+}
+
+/// Prints the result of a run in which no messages flow.
+pub(crate) fn print_growth(scenario: &str, parameters: &Value, results: &Value) -> Result<()> {
+    let verdict = "the ratios of last to first; 1 is flat";
+    print_with(verdict, scenario, parameters, results)
+}
+
+fn print_with(verdict: &str, scenario: &str, parameters: &Value, results: &Value) -> Result<()> {
     let line = json!({
         "scenario": scenario,
         "version": env!("CARGO_PKG_VERSION"),
@@ -15,7 +26,7 @@ pub(crate) fn print(scenario: &str, parameters: &Value, results: &Value) -> Resu
         "parameters": parameters,
         "results": results,
         "calibration": calibration::measure()?,
-        "verdict": "checked: nothing lost, nothing doubled",
+        "verdict": verdict,
     });
     println!("{line}");
     Ok(())

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use wagate::client::Client;
 use wagate_e2e::process::{GatewayProcess, Program};
+use wagate_network::handle::PhoneHandle;
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::transcript::TranscriptOptions;
 use wagate_network::world::AccountSpec;
@@ -27,7 +28,9 @@ pub(crate) struct Rig {
     pub(crate) network: Network,
     pub(crate) client: Client,
     gateway: GatewayProcess,
-    folder: tempfile::TempDir,
+    program: Program,
+    /// Of the database; removed at the end.
+    _folder: tempfile::TempDir,
 }
 
 impl Rig {
@@ -40,13 +43,15 @@ impl Rig {
         // All of a run, so that the checkers judge all of it.
         options.transcript = TranscriptOptions::lean(TRANSCRIPT_ENTRIES);
         let network = Network::start(options).await?;
-        let gateway = spawn(&network, folder.path(), None).await?;
+        let program = program(&network, folder.path())?;
+        let gateway = GatewayProcess::start(&program, None).await?;
         let client = gateway.client().clone();
         Ok(Self {
             network,
             client,
             gateway,
-            folder,
+            program,
+            _folder: folder,
         })
     }
 
@@ -54,7 +59,7 @@ impl Rig {
     pub(crate) async fn restart(&mut self) -> Result<()> {
         self.gateway.kill().await?;
         let key = self.client.key().to_owned();
-        self.gateway = spawn(&self.network, self.folder.path(), Some(&key)).await?;
+        self.gateway = GatewayProcess::start(&self.program, Some(&key)).await?;
         self.client = self.gateway.client().clone();
         Ok(())
     }
@@ -63,13 +68,27 @@ impl Rig {
         process::usage(Some(self.gateway.pid().context("the gateway has ended")?))
     }
 
-    /// Links sessions `from..to`, eight at a time.
+    /// Makes another tenant; returns a client with its key.
+    pub(crate) async fn tenant(&self, name: &str) -> Result<Client> {
+        let (code, said) = self.program.run(&["tenant", "create", name]).await?;
+        let key = said.split_whitespace().find(|word| word.starts_with("wg_"));
+        let key = key.with_context(|| format!("no key, but {code:?}: {said}"))?;
+        Ok(self.client.with_key(key))
+    }
+
+    /// Links sessions `from..to` of the first tenant, eight at a time.
     pub(crate) async fn link(&self, from: usize, to: usize) -> Result<()> {
+        self.link_of(&self.client, from, to).await
+    }
+
+    /// Links sessions `from..to` of the tenant that `client` has a key of. All sessions of the rig are
+    /// numbered on, whoever owns them.
+    pub(crate) async fn link_of(&self, client: &Client, from: usize, to: usize) -> Result<()> {
         eprintln!("linking sessions {from} to {to} …");
         let bound = Duration::from_secs(60);
         stream::iter(from..to)
             .map(|n| async move {
-                timeout(bound, self.link_one(n))
+                timeout(bound, self.link_one(client, n))
                     .await
                     .with_context(|| {
                         format!("session {n} was not linked in {} s", bound.as_secs())
@@ -82,18 +101,15 @@ impl Rig {
         self.until_connected(to, Duration::from_secs(60)).await
     }
 
-    async fn link_one(&self, n: usize) -> Result<()> {
+    async fn link_one(&self, client: &Client, n: usize) -> Result<()> {
         let phone = self.account(&owner_number(n), "Owner")?;
         let session = session_name(n);
-        self.client
+        client
             .post("/api/v1/sessions", &json!({ "id": session }))
             .await?;
         let connect = format!("/api/v1/sessions/{session}/connect");
-        self.client
-            .post(&connect, &json!({ "method": "qr" }))
-            .await?;
-        let qr = self
-            .client
+        client.post(&connect, &json!({ "method": "qr" })).await?;
+        let qr = client
             .get(&format!("/api/v1/sessions/{session}/qr"))
             .await?;
         let text = qr.data()["qrString"]
@@ -105,11 +121,7 @@ impl Rig {
     }
 
     /// Makes an account on the network.
-    pub(crate) fn account(
-        &self,
-        number: &str,
-        name: &str,
-    ) -> Result<wagate_network::handle::PhoneHandle> {
+    pub(crate) fn account(&self, number: &str, name: &str) -> Result<PhoneHandle> {
         self.network.create_account(AccountSpec {
             phone: number.to_owned(),
             push_name: Some(name.to_owned()),
@@ -157,6 +169,13 @@ impl Rig {
         Ok(())
     }
 
+    /// Kills the gateway in the midst of its work, and waits until the phones have done theirs.
+    pub(crate) async fn halt(&mut self) -> Result<()> {
+        self.gateway.kill().await?;
+        let settled = timeout(Duration::from_secs(60), self.network.phones().idle());
+        settled.await.context("the phones are still busy")
+    }
+
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.gateway.kill().await?;
         self.network.stop().await;
@@ -179,7 +198,7 @@ pub(crate) fn contact_number(n: usize) -> String {
     format!("+62812{n:07}")
 }
 
-async fn spawn(network: &Network, folder: &Path, key: Option<&str>) -> Result<GatewayProcess> {
+fn program(network: &Network, folder: &Path) -> Result<Program> {
     let mut program = Program::new(&std::env::current_exe()?, folder, &network.ws_url());
     program.prefix = vec!["gateway".to_owned()];
     for (name, value) in [
@@ -191,5 +210,5 @@ async fn spawn(network: &Network, folder: &Path, key: Option<&str>) -> Result<Ga
     ] {
         program.set(name, value);
     }
-    GatewayProcess::start(&program, key).await
+    Ok(program)
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use tokio::time::Duration;
 
-use super::{Load, slope};
+use super::{Load, make_contacts, slope};
 use crate::report;
 use crate::rig::Rig;
 
@@ -27,7 +27,8 @@ pub(crate) async fn run(
             .await?;
         tokio::time::sleep(Duration::from_secs(quiet)).await;
         let before = rig.usage()?;
-        Load { sessions, contacts }.meet(&rig).await?;
+        make_contacts(&rig, contacts)?;
+        Load::new(sessions, contacts).meet(&rig.client).await?;
         eprintln!("{sessions} sessions have written to {contacts} contacts; quiet for {quiet} s …");
         tokio::time::sleep(Duration::from_secs(quiet)).await;
         let after = rig.usage()?;

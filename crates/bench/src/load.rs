@@ -1,0 +1,135 @@
+//! The two ways to put load on: open loop, each thing at its fixed time, and closed loop, so many in
+//! flight.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant};
+use wagate::client::Client;
+
+/// Requests in flight at once.
+const CONNECTIONS: usize = 32;
+
+/// What an open loop measured.
+#[derive(Debug)]
+pub(crate) struct Paced {
+    /// From the instant at which each was due, in microseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// So many were done, but did not reach what was wanted.
+    pub(crate) missed: u64,
+    /// How far the generator itself was behind at worst.
+    pub(crate) latest: Duration,
+}
+
+/// Microseconds up to ten minutes.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
+}
+
+/// Does `count` things at `rate` a second, each at an instant fixed beforehand, whether or not earlier
+/// ones have come back; fewer when `stop` is set meanwhile. `send` says whether its wish was fulfilled.
+pub(crate) async fn open_loop<F, S>(
+    rate: f64,
+    count: usize,
+    stop: &AtomicBool,
+    send: F,
+) -> Result<Paced>
+where
+    F: Fn(usize) -> S,
+    S: Future<Output = Result<bool>> + Send + 'static,
+{
+    let mut paced = Paced {
+        latency: histogram()?,
+        missed: 0,
+        latest: Duration::ZERO,
+    };
+    let start = Instant::now() + Duration::from_millis(100);
+    let mut tasks: JoinSet<Result<(bool, Duration)>> = JoinSet::new();
+    for n in 0..count {
+        let due = start + Duration::from_secs_f64(to_f64(n) / rate);
+        tokio::time::sleep_until(due).await;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        paced.latest = paced.latest.max(due.elapsed());
+        let sent = send(n);
+        tasks.spawn(async move { Ok((sent.await?, due.elapsed())) });
+        while let Some(done) = tasks.try_join_next() {
+            paced.take(done?)?;
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        paced.take(done?)?;
+    }
+    Ok(paced)
+}
+
+impl Paced {
+    fn take(&mut self, done: Result<(bool, Duration)>) -> Result<()> {
+        let (fulfilled, took) = done?;
+        self.missed += u64::from(!fulfilled);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.latency.saturating_record(micros);
+        Ok(())
+    }
+}
+
+/// A closed loop of requests: each takes a place in the window, which whoever sees its outcome gives back.
+#[derive(Debug)]
+pub(crate) struct Senders {
+    window: Arc<Semaphore>,
+    tasks: JoinSet<Result<()>>,
+}
+
+impl Senders {
+    /// Starts sending messages 0 to `count`, of which `message` knows path and body.
+    pub(crate) fn start(
+        client: &Client,
+        count: usize,
+        in_flight: usize,
+        message: impl Fn(usize) -> (String, Value) + Clone + Send + 'static,
+    ) -> Self {
+        let window = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (client, message) = (client.clone(), message.clone());
+            let (window, next) = (Arc::clone(&window), Arc::clone(&next));
+            tasks.spawn(async move {
+                loop {
+                    window.acquire().await?.forget();
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= count {
+                        return Ok(());
+                    }
+                    let (path, body) = message(n);
+                    client.post(&path, &body).await?;
+                }
+            });
+        }
+        Self { window, tasks }
+    }
+
+    /// The outcome of so many was seen.
+    pub(crate) fn seen(&self, count: usize) {
+        self.window.add_permits(count);
+    }
+
+    /// Waits for the last request.
+    pub(crate) async fn finish(mut self) -> Result<()> {
+        self.window.add_permits(CONNECTIONS);
+        while let Some(sender) = self.tasks.join_next().await {
+            sender??;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn to_f64(n: usize) -> f64 {
+    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,145 @@
+//! How the cost of queueing and claiming grows with what waits already: the store alone, one session.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use wagate_domain::message::{Content, MessageInput};
+use wagate_store::messages::{self, NewOutbound, Priority, Update};
+use wagate_store::queue::{self, Claimed};
+use wagate_store::{Lease, StoreError, Tx};
+
+use super::text;
+use crate::process;
+use crate::report;
+use crate::shelf::{Cost, Shelf, at, chat, growth};
+
+/// Messages that one transaction queues, and that as many claims of three take out again.
+const BATCH: usize = 99;
+const CLAIM: usize = 3;
+/// Messages in one transaction while the queue is filled.
+const FILL: usize = 500;
+
+struct Costs {
+    enqueue: Cost,
+    claim: Cost,
+    finish: Cost,
+    cpu_us: f64,
+}
+
+pub(crate) async fn run(depths: &[usize], chats: usize, rounds: usize) -> Result<()> {
+    let shelf = Shelf::with_sessions(1).await?;
+    let lease = shelf.leases.first().context("no session")?.clone();
+    let (mut queued, mut next) = (0, 0);
+    let (mut enqueue, mut claim) = (Vec::new(), Vec::new());
+    for &depth in depths {
+        eprintln!("filling the queue to {depth} …");
+        // A batch comes on top of what waits.
+        while queued + BATCH < depth {
+            let count = FILL.min(depth - BATCH - queued);
+            enqueue_some(&shelf, &lease, next, count, chats).await?;
+            (next, queued) = (next + count, queued + count);
+        }
+        let costs = cycle(&shelf, &lease, &mut next, chats, rounds).await?;
+        enqueue.push(costs.enqueue.median());
+        claim.push(costs.claim.median());
+        report::print_growth(
+            "growth-queue",
+            &json!({ "queued": depth, "chats": chats, "rounds": rounds }),
+            &json!({
+                "enqueue_one": costs.enqueue.to_json(),
+                "claim_three": costs.claim.to_json(),
+                "acknowledge_three": costs.finish.to_json(),
+                "cpu_us_per_message": costs.cpu_us,
+                "enqueue_ratio": growth(&enqueue),
+                "claim_ratio": growth(&claim),
+            }),
+        )?;
+    }
+    shelf.close().await;
+    Ok(())
+}
+
+/// Queues a batch and takes it out again, so that the depth stays what it is.
+async fn cycle(
+    shelf: &Shelf,
+    lease: &Lease,
+    next: &mut usize,
+    chats: usize,
+    rounds: usize,
+) -> Result<Costs> {
+    let (mut enqueue, mut claim, mut finish) = (Cost::new()?, Cost::new()?, Cost::new()?);
+    let before = process::usage(None)?;
+    for _ in 0..rounds {
+        enqueue.add(
+            enqueue_some(shelf, lease, *next, BATCH, chats).await?,
+            BATCH,
+        );
+        *next += BATCH;
+        for _ in 0..BATCH / CLAIM {
+            let (of, now, max) = (lease.clone(), at(*next), u32::try_from(CLAIM)?);
+            let (claimed, took) = shelf
+                .timed(move |tx| queue::claim(tx, &of, max, now))
+                .await?;
+            claim.add(took, 1);
+            let of = lease.clone();
+            let (_, took) = shelf
+                .timed(move |tx| acknowledge(tx, &of, &claimed, now))
+                .await?;
+            finish.add(took, 1);
+        }
+    }
+    let after = process::usage(None)?;
+    let count = (rounds * BATCH) as u64;
+    Ok(Costs {
+        enqueue,
+        claim,
+        finish,
+        cpu_us: report::ratio((after.cpu_ms - before.cpu_ms) * 1000, count),
+    })
+}
+
+/// Queues messages of these numbers in one transaction; gives what that took.
+async fn enqueue_some(
+    shelf: &Shelf,
+    lease: &Lease,
+    first: usize,
+    count: usize,
+    chats: usize,
+) -> Result<std::time::Duration> {
+    let (tenant, session) = (lease.tenant.clone(), lease.session.clone());
+    let (_, took) = shelf
+        .timed(move |tx| {
+            for n in first..first + count {
+                let new = NewOutbound {
+                    session: session.clone(),
+                    chat: chat(n % chats),
+                    content: Content::Text { text: text(n) },
+                    priority: Priority::Normal,
+                    not_before: None,
+                    expires_at: None,
+                    idempotency: None,
+                };
+                messages::accept(tx, &tenant, new, at(n))?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(took)
+}
+
+fn acknowledge(
+    tx: &mut Tx<'_>,
+    lease: &Lease,
+    claimed: &[Claimed],
+    now: wagate_domain::Timestamp,
+) -> Result<(), StoreError> {
+    let updates: Vec<Update> = claimed
+        .iter()
+        .map(|claimed| Update {
+            wa_id: claimed.wa_id.clone(),
+            input: MessageInput::ServerAck,
+            at: now,
+            failure: None,
+        })
+        .collect();
+    messages::apply_many(tx, lease, &updates, now).map(drop)
+}
