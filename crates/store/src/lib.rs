@@ -6,6 +6,7 @@
 //! | [`tenants`], [`api_keys`], [`workers`] | who may call, who runs sessions |
 //! | [`sessions`], [`leases`] | desired and observed state; the fenced right to run a session (SL-1) |
 //! | [`messages`], [`queue`] | both directions; what still has to be sent, in order (MP-1 to MP-5, IN-1) |
+//! | [`pacing`] | how far a session has used its limits, and what WhatsApp asked of it |
 //! | [`outbox`] | the events of tenants, without gaps (EV-1) |
 //! | [`device_state`] | the engine's sealed keys (SL-2) |
 //! | [`seal`] | the master key |
@@ -23,6 +24,7 @@ pub mod idempotency;
 pub mod leases;
 pub mod messages;
 pub mod outbox;
+pub mod pacing;
 pub mod page;
 pub mod queue;
 pub mod seal;

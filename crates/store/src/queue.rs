@@ -16,6 +16,7 @@ mod expiry;
 mod jobs;
 mod settings;
 mod stats;
+mod strangers;
 
 use std::borrow::Cow;
 
@@ -31,6 +32,7 @@ pub use expiry::{Overdue, expire, overdue};
 pub use jobs::{Job, JobFilter, JobState, jobs};
 pub use settings::{QueueSettings, SettingsChange, configure, settings};
 pub use stats::{SessionQueue, TenantQueue, session_stats, tenant_stats};
+pub use strangers::{next_chats, put_off_strangers, to_strangers};
 
 use crate::db::{Dialect, Lock, Tx, Value, params};
 use crate::error::StoreError;

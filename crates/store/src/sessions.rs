@@ -259,6 +259,8 @@ pub fn delete_rows(tx: &mut Tx<'_>, lease: &Lease, limit: u32) -> Result<bool, S
         "DELETE FROM idempotency WHERE session_id = $1",
         "DELETE FROM session_counters WHERE session_id = $1",
         "DELETE FROM session_queues WHERE session_id = $1",
+        "DELETE FROM session_pacing WHERE session_id = $1",
+        "DELETE FROM absent_numbers WHERE session_id = $1",
         "DELETE FROM leases WHERE session_id = $1",
         "DELETE FROM sessions WHERE id = $1",
     ] {

@@ -11,6 +11,7 @@ use crate::error::StoreError;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../migrations/0001_first.sql")),
     ("queue", include_str!("../migrations/0002_queue.sql")),
+    ("pacing", include_str!("../migrations/0003_pacing.sql")),
 ];
 
 /// What [`crate::Db::migrate`] did: nothing when the versions are equal.

@@ -110,7 +110,11 @@ fn room(tx: &mut Tx<'_>, lease: &Lease, default: u32) -> Result<Room, StoreError
 }
 
 /// Makes ready what waited for a time that has come.
-fn make_due(tx: &mut Tx<'_>, session: &SessionId, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn make_due(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let due = tx.query(
         "SELECT message_seq, chat, priority, state FROM queue \
          WHERE session_id = $1 AND state IN (2, 3) AND due_ms <= $2 ORDER BY due_ms LIMIT $3",

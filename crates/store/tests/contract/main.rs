@@ -24,6 +24,7 @@ mod killed;
 mod leases;
 mod migrations;
 mod outbox;
+mod pacing;
 mod queue;
 mod queue_races;
 mod sessions;
