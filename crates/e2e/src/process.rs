@@ -139,6 +139,18 @@ impl GatewayProcess {
     }
 }
 
+impl GatewayProcess {
+    /// Waits until it has ended, however long that takes.
+    pub async fn exited(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait().await?)
+    }
+
+    /// How it ended, if it has.
+    pub fn try_exited(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+}
+
 impl Program {
     /// The program with these arguments, in its folder and environment.
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -20,5 +20,6 @@ mod postgres;
 mod production;
 mod receiving;
 mod reconnect;
+mod soak;
 mod states;
 mod support;

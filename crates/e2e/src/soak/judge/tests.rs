@@ -1,0 +1,336 @@
+//! Honest evidence passes; each change of it breaks the rule that it must.
+
+use wagate_network::check::{Rule, Violation};
+use wagate_network::transcript::{Entry, Note, Shown};
+
+use super::judge;
+use crate::soak::evidence::{Event, Evidence, Moved, Place, Stored};
+use crate::soak::journal::{Answer, Attempt, Broken, End, Journal, Request, Window, Written};
+
+const OWNER: &str = "62811";
+const CONTACT: &str = "62812";
+
+fn entry(seq: u64, note: Note) -> Entry {
+    Entry {
+        seq,
+        at: 1_000 + i64::try_from(seq).unwrap(),
+        note,
+    }
+}
+
+fn shown(seq: u64, marker: &str, wa_id: &str) -> Entry {
+    let shown = Shown {
+        phone: CONTACT.to_owned(),
+        chat: String::new(),
+        from: OWNER.to_owned(),
+        from_device: 1,
+        from_me: false,
+        id: wa_id.to_owned(),
+        text: Some(marker.to_owned()),
+    };
+    entry(seq, Note::Shown(Box::new(shown)))
+}
+
+fn accepted(seq: u64, wa_id: &str) -> Entry {
+    let note = Note::Accepted {
+        phone: OWNER.to_owned(),
+        device: 1,
+        id: wa_id.to_owned(),
+        targets: Vec::new(),
+    };
+    entry(seq, note)
+}
+
+fn event(seq: i64, kind: &str, message: &str, status: &str) -> Event {
+    Event {
+        tenant: 0,
+        seq,
+        at: 1_000,
+        kind: kind.to_owned(),
+        session: "one".to_owned(),
+        chat: CONTACT.to_owned(),
+        message: message.to_owned(),
+        status: status.to_owned(),
+        failure: None,
+        text: String::new(),
+        from_me: false,
+    }
+}
+
+fn stored(id: &str, marker: &str, inbound: bool, status: &str) -> Stored {
+    Stored {
+        id: id.to_owned(),
+        session: "one".to_owned(),
+        inbound,
+        from_me: !inbound,
+        text: marker.to_owned(),
+        status: status.to_owned(),
+        failure: None,
+        wa_id: format!("wa-{id}"),
+        attempts: 1,
+    }
+}
+
+fn request(marker: &str, id: &str) -> Request {
+    let answer = Answer::Http {
+        status: 202,
+        code: None,
+        retry_after: false,
+        message: Some(id.to_owned()),
+        text: String::new(),
+    };
+    let attempt = Attempt {
+        from: 1_000,
+        to: 1_001,
+        gateway: 0,
+        answer,
+    };
+    Request {
+        marker: marker.to_owned(),
+        attempts: vec![attempt],
+        end: End::Accepted(id.to_owned()),
+        ..Request::default()
+    }
+}
+
+/// Two texts went out and one came in, and all of it is as it should be.
+fn honest() -> Evidence {
+    let mut events = Vec::new();
+    for message in ["m1", "m2"] {
+        let seq = i64::try_from(events.len()).unwrap();
+        events.push(event(seq + 1, "message.queued", message, ""));
+        for (n, status) in (2..).zip(["sending", "sent", "delivered"]) {
+            events.push(event(seq + n, "message.status", message, status));
+        }
+    }
+    events.push(Event {
+        text: "w0-0".to_owned(),
+        ..event(9, "message.received", "m3", "")
+    });
+    let steps = ["queued", "sending", "sent", "delivered"].map(|status| Moved {
+        status: status.to_owned(),
+        failure: None,
+    });
+    Evidence {
+        journal: Journal {
+            requests: vec![request("s0-1", "m1"), request("s0-2", "m2")],
+            written: vec![Written {
+                marker: "w0-0".to_owned(),
+                session: 0,
+                contact: 0,
+                wa_id: "in".to_owned(),
+            }],
+            ..Journal::default()
+        },
+        stored: vec![
+            stored("m1", "s0-1", false, "delivered"),
+            stored("m2", "s0-2", false, "delivered"),
+            stored("m3", "w0-0", true, "received"),
+        ],
+        events,
+        histories: vec![("m1".to_owned(), steps.to_vec())],
+        entries: vec![
+            accepted(1, "wa-m1"),
+            shown(2, "s0-1", "wa-m1"),
+            accepted(3, "wa-m2"),
+            shown(4, "s0-2", "wa-m2"),
+        ],
+        sessions: vec![Place {
+            name: "one".to_owned(),
+            tenant: 0,
+            owner: OWNER.to_owned(),
+        }],
+        contacts: vec![CONTACT.to_owned()],
+        concurrency: 3,
+        ..Evidence::default()
+    }
+}
+
+/// Changes honest evidence; exactly these rules must be broken then.
+fn broken(rules: &[&str], change: impl Fn(&mut Evidence)) {
+    let mut evidence = honest();
+    change(&mut evidence);
+    let found = judge(&evidence);
+    let mut names: Vec<&str> = found.iter().map(|breach| breach.rule).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names, rules, "{found:#?}");
+}
+
+fn answer(evidence: &mut Evidence, status: u16, code: Option<&str>, retry_after: bool) {
+    let answer = Answer::Http {
+        status,
+        code: code.map(str::to_owned),
+        retry_after,
+        message: None,
+        text: String::new(),
+    };
+    let attempt = Attempt {
+        from: 1_000,
+        to: 1_001,
+        gateway: 0,
+        answer,
+    };
+    evidence.journal.requests[0].attempts.push(attempt);
+}
+
+#[test]
+fn honest_evidence_passes() {
+    broken(&[], |_| {});
+}
+
+#[test]
+fn what_is_lost_is_found() {
+    broken(&["R1"], |evidence| {
+        evidence.entries.remove(1);
+    });
+    broken(&["R1", "R4"], |evidence| {
+        let failed = &mut evidence.stored[0];
+        failed.status = "failed".to_owned();
+        evidence.histories.clear();
+    });
+}
+
+#[test]
+fn what_is_doubled_is_found() {
+    broken(&["R2"], |evidence| {
+        evidence.entries.push(shown(5, "s0-1", "another"));
+    });
+    broken(&["R2", "R4"], |evidence| {
+        evidence
+            .stored
+            .push(stored("m4", "s0-1", false, "canceled"));
+    });
+}
+
+#[test]
+fn what_came_in_wrongly_is_found() {
+    broken(&["R3"], |evidence| {
+        evidence.stored.pop();
+    });
+    broken(&["R3"], |evidence| {
+        let mut again = event(10, "message.received", "m3", "");
+        again.text = "w0-0".to_owned();
+        evidence.events.push(again);
+    });
+}
+
+#[test]
+fn a_status_that_lies_is_found() {
+    broken(&["R4"], |evidence| {
+        evidence.entries.remove(0);
+    });
+    broken(&["R4"], |evidence| {
+        evidence.events[3].status = "sent".to_owned();
+    });
+    broken(&["R4"], |evidence| {
+        evidence.events.remove(5);
+    });
+}
+
+#[test]
+fn a_broken_order_is_found() {
+    broken(&["R6"], |evidence| {
+        evidence.entries[1] = shown(2, "s0-2", "wa-m2");
+        evidence.entries[3] = shown(4, "s0-1", "wa-m1");
+    });
+}
+
+#[test]
+fn too_many_at_once_are_found() {
+    broken(&["R10"], |evidence| {
+        for (n, event) in (1..).zip(&mut evidence.events) {
+            event.seq = n;
+        }
+        // The second is on its way before the first has arrived.
+        evidence.events.swap(2, 4);
+        evidence.events.swap(3, 5);
+        let order = ["m1", "m1", "m2", "m2", "m1", "m1", "m2", "m2"];
+        let status = [
+            "",
+            "sending",
+            "",
+            "sending",
+            "sent",
+            "delivered",
+            "sent",
+            "delivered",
+        ];
+        for (place, (message, status)) in order.into_iter().zip(status).enumerate() {
+            let kind = if status.is_empty() {
+                "message.queued"
+            } else {
+                "message.status"
+            };
+            let seq = i64::try_from(place).unwrap() + 1;
+            evidence.events[place] = event(seq, kind, message, status);
+        }
+    });
+}
+
+#[test]
+fn the_networks_verdict_counts() {
+    let violation = |rule| Violation {
+        rule,
+        seq: 0,
+        phone: OWNER.to_owned(),
+        device: 1,
+        id: None,
+        text: String::new(),
+    };
+    broken(&["R8"], |evidence| {
+        evidence.network.push(violation(Rule::OneConnection));
+    });
+    broken(&["R9"], |evidence| {
+        evidence.network.push(violation(Rule::CounterOnce));
+    });
+    // Somebody slept when it happened.
+    broken(&[], |evidence| {
+        evidence.network.push(Violation {
+            seq: 4,
+            ..violation(Rule::OneConnection)
+        });
+        evidence.journal.windows.push(Window {
+            what: Broken::Asleep(0),
+            from: 900,
+            to: Some(1_003),
+        });
+    });
+}
+
+#[test]
+fn dishonest_answers_are_found() {
+    broken(&["R12"], |evidence| {
+        answer(evidence, 500, Some("internal_error"), false);
+    });
+    broken(&["R12"], |evidence| {
+        answer(evidence, 503, Some("overloaded"), true);
+    });
+    broken(&["R12"], |evidence| answer(evidence, 404, None, false));
+    for (retry_after, rules) in [(true, &[][..]), (false, &["R12"][..])] {
+        broken(rules, |evidence| {
+            answer(evidence, 503, Some("overloaded"), retry_after);
+            evidence.journal.windows.push(Window {
+                what: Broken::Database,
+                from: 900,
+                to: Some(1_000),
+            });
+        });
+    }
+    broken(&["R12"], |evidence| {
+        evidence.journal.requests[0].reused_key = true;
+        // Of the same text as before, so that nothing else is wrong with it.
+        evidence.journal.requests[0].marker = "s0-9".to_owned();
+        evidence.journal.requests[0].end = End::Refused {
+            status: 422,
+            code: "invalid_field".to_owned(),
+        };
+    });
+}
+
+#[test]
+fn what_never_ends_is_found() {
+    broken(&["R11"], |evidence| {
+        evidence.unsettled.push("s0-1 is still sending".to_owned());
+    });
+}

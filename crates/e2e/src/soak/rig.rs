@@ -1,0 +1,204 @@
+//! The set-up of a run: network, phones, database, gateways, tenants, linked sessions.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use wagate::client::Client;
+use wagate_network::handle::PhoneHandle;
+use wagate_network::network::{Network, NetworkOptions};
+use wagate_network::transcript::TranscriptOptions;
+use wagate_network::world::AccountSpec;
+
+use super::journal::Book;
+use super::keeper::{Hand, Keeper};
+use super::plan::{Kind, Shape};
+use crate::cluster::Cluster;
+use crate::process::{GatewayProcess, Program};
+
+/// Entries of the transcript: two rounds of it.
+const TRANSCRIPT_ENTRIES: usize = 600_000;
+/// How long linking may take.
+const LINK_MAX: Duration = Duration::from_secs(60);
+
+/// Settings of every gateway of a run: what takes long by default is short here.
+const SETTINGS: [(&str, &str); 9] = [
+    ("WAGATE_WORKER__ACK_TIMEOUT", "3s"),
+    ("WAGATE_WORKER__LEASE_TTL", "3s"),
+    ("WAGATE_WORKER__TICK", "500ms"),
+    ("WAGATE_WORKER__RECONNECT_WITHIN", "10s"),
+    ("WAGATE_WORKER__RESTORE_PER_SECOND", "1000"),
+    ("WAGATE_WHATSAPP__CONNECTS_PER_SECOND", "1000"),
+    ("WAGATE_SHUTDOWN__TIMEOUT", "10s"),
+    ("WAGATE_LOG__LEVEL", "warn,wagate=info"),
+    ("WAGATE_TESTING__ABORT_AT", ""),
+];
+
+/// A session and the phone that owns it.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub name: String,
+    pub tenant: usize,
+    pub owner: PhoneHandle,
+}
+
+/// Everything that a run works with.
+#[derive(Debug)]
+pub struct Rig {
+    pub shape: Shape,
+    pub network: Network,
+    pub hands: Vec<Hand>,
+    /// One API key a tenant.
+    pub keys: Vec<String>,
+    pub slots: Vec<Slot>,
+    pub contacts: Vec<PhoneHandle>,
+    pub book: Arc<Book>,
+    pub cluster: Option<Cluster>,
+    keepers: JoinSet<()>,
+    folder: TempDir,
+}
+
+/// The number that owns session `n`.
+pub fn owner_number(n: usize) -> String {
+    format!("+62811{n:07}")
+}
+
+/// The number of contact `n`.
+pub fn contact_number(n: usize) -> String {
+    format!("+62812{n:07}")
+}
+
+impl Rig {
+    /// Starts everything and links the sessions. `plant` is a bug to plant into the gateways.
+    pub async fn start(gateway: &Path, shape: Shape, plant: Option<&str>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("wagate-soak-").tempdir()?;
+        let options = NetworkOptions {
+            transcript: TranscriptOptions::lean(TRANSCRIPT_ENTRIES),
+            ..NetworkOptions::default()
+        };
+        let network = Network::start(options).await?;
+        let mut program = Program::new(gateway, folder.path(), &network.ws_url());
+        for (name, value) in SETTINGS {
+            program.set(name, value);
+        }
+        if let Some(plant) = plant {
+            program.set("WAGATE_TESTING__PLANT", plant);
+        }
+        let cluster = match shape.database {
+            Kind::Sqlite => None,
+            Kind::Postgres => Some(Cluster::start().await?),
+        };
+        if let Some(cluster) = &cluster {
+            program.set("WAGATE_STORE__URL", &cluster.url());
+        }
+        program.survive_full_disk();
+        let book = Arc::new(Book::default());
+        let (mut hands, mut keepers) = (Vec::new(), JoinSet::new());
+        let mut first_key: Option<String> = None;
+        let mut clients = Vec::new();
+        for number in 0..shape.gateways {
+            let process = GatewayProcess::start(&program, first_key.as_deref()).await?;
+            first_key.get_or_insert_with(|| process.client().key().to_owned());
+            clients.push(process.client().clone());
+            let (book, network) = (Arc::clone(&book), network.clone());
+            let (keeper, hand) = Keeper::new(number, program.clone(), process, book, network);
+            keepers.spawn(keeper.run());
+            hands.push(hand);
+        }
+        let mut keys: Vec<String> = first_key.into_iter().collect();
+        for number in 1..shape.tenants {
+            keys.push(tenant(&program, number).await?);
+        }
+        let mut rig = Self {
+            shape,
+            network,
+            hands,
+            keys,
+            slots: Vec::new(),
+            contacts: Vec::new(),
+            book,
+            cluster,
+            keepers,
+            folder,
+        };
+        let client = clients.first().context("there must be a gateway")?;
+        rig.people(client).await?;
+        Ok(rig)
+    }
+
+    async fn people(&mut self, client: &Client) -> Result<()> {
+        for n in 0..self.shape.contacts {
+            let phone = self.account(&contact_number(n), "Contact")?;
+            // Some read what they get, some only when they are told to.
+            if n % 2 == 0 {
+                phone.read_after(Duration::from_millis(150));
+            }
+            self.contacts.push(phone);
+        }
+        for n in 0..self.shape.sessions {
+            let owner = self.account(&owner_number(n), "Owner")?;
+            let slot = Slot {
+                name: format!("soak-{n:03}"),
+                tenant: n % self.shape.tenants,
+                owner,
+            };
+            let client = client.with_key(&self.keys[slot.tenant]);
+            tokio::time::timeout(LINK_MAX, link(&client, &slot))
+                .await
+                .with_context(|| format!("{} was not linked in time", slot.name))??;
+            self.slots.push(slot);
+        }
+        Ok(())
+    }
+
+    fn account(&self, number: &str, name: &str) -> Result<PhoneHandle> {
+        self.network.create_account(AccountSpec {
+            phone: number.to_owned(),
+            push_name: Some(name.to_owned()),
+            ..AccountSpec::default()
+        })?;
+        Ok(self.network.phone(number)?)
+    }
+
+    /// The file of an embedded database.
+    pub fn database_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("wagate.db")
+    }
+
+    /// Ends everything.
+    pub async fn stop(mut self) {
+        self.hands.clear();
+        self.keepers.shutdown().await;
+        self.network.stop().await;
+    }
+}
+
+async fn link(client: &Client, slot: &Slot) -> Result<()> {
+    let session = &slot.name;
+    client
+        .post("/api/v1/sessions", &json!({ "id": session }))
+        .await?;
+    let connect = format!("/api/v1/sessions/{session}/connect");
+    client.post(&connect, &json!({ "method": "qr" })).await?;
+    let qr = client
+        .get(&format!("/api/v1/sessions/{session}/qr"))
+        .await?;
+    let text = qr.data()["qrString"]
+        .as_str()
+        .context("no QR code in the answer")?;
+    slot.owner.scan(text).await?;
+    Ok(())
+}
+
+/// Makes a tenant on the command line; gives its first key.
+async fn tenant(program: &Program, number: usize) -> Result<String> {
+    let name = format!("tenant-{number}");
+    let (code, text) = program.run(&["tenant", "create", &name]).await?;
+    let key = text.split_whitespace().find(|word| word.starts_with("wg_"));
+    key.map(str::to_owned)
+        .with_context(|| format!("no tenant was made ({code:?}): {text}"))
+}
