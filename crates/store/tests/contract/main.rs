@@ -26,6 +26,7 @@ mod migrations;
 mod outbox;
 mod pacing;
 mod queue;
+mod queue_admin;
 mod queue_races;
 mod sessions;
 mod states;
