@@ -198,7 +198,8 @@ mod tests {
         let mut news = Unsaved::default();
         news.note(&ack(&id, None));
         let committing = news.oldest(NEWS_MAX);
-        news.note(&receipt(&[id.clone()], ReceiptKind::Delivered, 3));
+        let ids = std::slice::from_ref(&id);
+        news.note(&receipt(ids, ReceiptKind::Delivered, 3));
         news.forget(committing.len());
         let delivered = MessageInput::Receipt(ReceiptKind::Delivered);
         assert_eq!(inputs(&news), [delivered]);

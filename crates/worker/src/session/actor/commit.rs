@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 use wagate_domain::{Backoff, failpoint};
 use wagate_engine::Device;
@@ -107,7 +108,7 @@ impl Actor {
                 stopped = &mut stopped => break stopped.is_ok(),
             }
         };
-        while let Some(Ok(event)) = events.as_mut().map(|events| events.try_recv()) {
+        while let Some(Ok(event)) = events.as_mut().map(Receiver::try_recv) {
             self.unsaved.note(&event);
         }
         self.backlog.clear();
