@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use wacore::iq::devices::RemoveCompanionDeviceSpec;
 use wacore::iq::usync::LidQuerySpec;
 use wacore_binary::{Jid as LibraryJid, JidExt as _};
-use wagate_domain::{Content, Jid, LinkChallenge, PhoneNumber, Timestamp, WaMessageId};
+use wagate_domain::{Content, Jid, LinkChallenge, PhoneNumber, Timestamp, WaMessageId, plant};
 use wagate_store::StoreError;
 use whatsapp_rust::lid_pn_cache::LearningSource;
 use whatsapp_rust::{Client, SendOptions};
@@ -198,6 +198,14 @@ impl Device {
         match outcome {
             Ok(()) => {
                 inner.hub.written(registered);
+                if plant::is("sent_without_ack") {
+                    inner.hub.acks.resolve(crate::acks::Ack {
+                        wa_id: id.clone(),
+                        chat: None,
+                        error: None,
+                        at: inner.shared.clock.now(),
+                    });
+                }
                 inner.written.fetch_add(1, Ordering::Relaxed);
                 Ok(Written {
                     wa_id: id.clone(),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use wagate_domain::{FencingToken, SessionId, TenantId, Timestamp, WorkerId};
+use wagate_domain::{FencingToken, SessionId, TenantId, Timestamp, WorkerId, plant};
 
 use crate::db::{Dialect, Lock, Row, Tx, Value, params};
 use crate::error::StoreError;
@@ -40,7 +40,12 @@ pub fn acquire_some(
         // What another worker is just taking is left to it.
         Lock::UpdateSkip("l"),
     );
-    let free: Vec<SessionId> = tx.query(&free, params![now, max], |row| row.parse(0))?;
+    let until = if plant::is("no_fencing") {
+        now.plus(ttl * 10)
+    } else {
+        now
+    };
+    let free: Vec<SessionId> = tx.query(&free, params![until, max], |row| row.parse(0))?;
     let keys: Vec<Value<'_>> = free.iter().map(Value::from).collect();
     tx.query_keys(
         &format!(

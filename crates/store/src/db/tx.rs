@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use wagate_domain::{FencingToken, SessionId, SessionName};
+use wagate_domain::{FencingToken, SessionId, SessionName, plant};
 
 use super::dialect::{Dialect, Lock};
 use super::postgres::PgConn;
@@ -242,6 +242,11 @@ impl<'c> Tx<'c> {
              AND l.worker_id IS NOT NULL",
             Lock::UpdateOf("l"),
         );
+        let sql = if plant::is("no_fencing") {
+            Cow::Owned(sql.replace("l.token = $3", "l.token >= $3"))
+        } else {
+            sql
+        };
         let values = params![&lease.session, &lease.tenant, lease.token];
         let name: Option<SessionName> = self.query_opt(&sql, values, |row| row.parse(0))?;
         let name = name.ok_or(StoreError::LeaseLost)?;

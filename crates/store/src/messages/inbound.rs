@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use wagate_domain::event::MessageReceived;
 use wagate_domain::message::Content;
-use wagate_domain::{Event, Jid, MessageId, SessionName, Timestamp, WaMessageId};
+use wagate_domain::{Event, Jid, MessageId, SessionName, Timestamp, WaMessageId, plant};
 
 use super::{Counts, to_json};
 use crate::db::{Tx, Value, steps, values};
@@ -101,7 +101,11 @@ fn row<'a>(
         (&message.chat).into(),
         (&message.sender.to_bare()).into(),
         message.push_name.as_deref().map(storable).into(),
-        storable(message.wa_id.as_str()),
+        if plant::is("inbound_not_deduped") {
+            Value::Text(Cow::Owned(format!("{}-{id}", message.wa_id)))
+        } else {
+            storable(message.wa_id.as_str())
+        },
         to_json(&message.content)?.into(),
         state.into(),
         0_i64.into(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use wagate_domain::failpoint;
+use wagate_domain::{failpoint, plant};
 use wagate_engine::{InboundMessage, InboundSink, SinkError};
 use wagate_store::bus::BusMessage;
 use wagate_store::messages::{self, Inserted, NewInbound};
@@ -31,6 +31,22 @@ impl InboundSink for Sink {
     async fn commit(&self, messages: Vec<InboundMessage>) -> Result<(), SinkError> {
         failpoint::hit("inbound_decrypted");
         let rows: Arc<Vec<NewInbound>> = Arc::new(messages.into_iter().map(row).collect());
+        if plant::nth("inbound_dropped", 5) {
+            return Ok(());
+        }
+        if plant::is("ack_before_commit") {
+            let (db, lease) = (self.shared.db.clone(), self.lease.clone());
+            let clock = Arc::clone(&self.shared.clock);
+            #[expect(clippy::disallowed_methods, reason = "a planted bug waits for nobody")]
+            tokio::spawn(async move {
+                tokio::time::sleep(PAUSE).await;
+                let now = clock.now();
+                db.write(move |tx| messages::insert_inbound(tx, &lease, rows.to_vec(), now))
+                    .await
+                    .ok();
+            });
+            return Ok(());
+        }
         let mut tries = 1;
         let inserted = loop {
             match self.insert(Arc::clone(&rows)).await {
