@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use wagate_domain::{Event, EventSeq, SessionId, TenantId, Timestamp};
+use wagate_domain::{Event, EventSeq, SessionId, TenantId, Timestamp, plant};
 
 use crate::db::{Row, Tx, Value, params};
 use crate::error::StoreError;
@@ -50,6 +50,9 @@ pub fn append(
     event: &Event,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    if plant::nth("event_skipped", 10) {
+        return Ok(());
+    }
     let json = serde_json::to_string(event).map_err(|error| StoreError::Sql(error.into()))?;
     tx.events.push(Pending {
         tenant: tenant.clone(),
@@ -144,13 +147,29 @@ pub fn heads(tx: &mut Tx<'_>) -> Result<Vec<(TenantId, EventSeq)>, StoreError> {
     )
 }
 
-/// Forgets events older than `before`, at most `limit` of them.
+/// Forgets events older than `before`, at most `limit` of them: of each tenant from its first one on, up
+/// to one that is to be kept.
 pub fn prune(tx: &mut Tx<'_>, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
-    tx.execute(
-        "DELETE FROM outbox WHERE (tenant_id, seq) IN \
-         (SELECT tenant_id, seq FROM outbox WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)",
+    let due: Vec<TenantId> = tx.query(
+        "SELECT h.tenant_id FROM outbox_heads h WHERE (SELECT o.at_ms FROM outbox o \
+         WHERE o.tenant_id = h.tenant_id ORDER BY o.seq LIMIT 1) < $1 LIMIT $2",
         params![before, limit],
-    )
+        |row| row.parse(0),
+    )?;
+    let limit = u64::from(limit);
+    let mut pruned = 0;
+    for tenant in due {
+        if pruned >= limit {
+            break;
+        }
+        let left = i64::try_from(limit - pruned).unwrap_or(i64::MAX);
+        pruned += tx.execute(
+            "DELETE FROM outbox WHERE tenant_id = $1 AND at_ms < $2 AND seq IN \
+             (SELECT o.seq FROM outbox o WHERE o.tenant_id = $1 ORDER BY o.seq LIMIT $3)",
+            params![&tenant, before, left],
+        )?;
+    }
+    Ok(pruned)
 }
 
 fn stored(row: Row<'_>) -> Result<StoredEvent, StoreError> {

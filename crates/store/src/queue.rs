@@ -34,7 +34,7 @@ pub use settings::{QueueSettings, SettingsChange, configure, settings};
 pub use stats::{SessionQueue, TenantQueue, session_stats, tenant_stats};
 pub use strangers::{next_chats, put_off_strangers, to_strangers};
 
-use crate::db::{Dialect, Lock, Tx, Value, params};
+use crate::db::{Dialect, Lock, Row, Tx, Value, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::messages::{Counts, Message, Owner, Priority, Tracked, tracked, write_moves};
@@ -330,13 +330,7 @@ pub(crate) fn finish(
     seqs: &[i64],
 ) -> Result<i64, StoreError> {
     let keys: Vec<Value<'_>> = seqs.iter().map(|seq| Value::from(*seq)).collect();
-    let removed = tx.query_keys(
-        "DELETE FROM queue WHERE session_id = $1 AND message_seq IN ({}) \
-         RETURNING chat, priority, state",
-        params![session],
-        &keys,
-        |row| Ok(((row.string(0)?, row.int(1)?), row.int(2)?)),
-    )?;
+    let removed = remove(tx, session, &keys)?;
     let count = i64::try_from(removed.len()).unwrap_or(i64::MAX);
     let lanes: Vec<Lane> = removed
         .into_iter()
@@ -345,6 +339,26 @@ pub(crate) fn finish(
         .collect();
     promote(tx, session, &lanes)?;
     Ok(count)
+}
+
+/// Deletes rows of the queue, and gives each one's lane and state.
+fn remove(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    keys: &[Value<'_>],
+) -> Result<Vec<(Lane, i64)>, StoreError> {
+    let delete = "DELETE FROM queue WHERE session_id = $1 AND message_seq IN ({})";
+    let read = |row: Row<'_>| Ok(((row.string(0)?, row.int(1)?), row.int(2)?));
+    if tx.dialect() == Dialect::Postgres {
+        let sql = format!("{delete} RETURNING chat, priority, state");
+        return tx.query_keys(&sql, params![session], keys, read);
+    }
+    // SQLite would keep what it returns in a table made for it, which costs more than asking before.
+    let rows = "SELECT chat, priority, state FROM queue \
+                WHERE session_id = $1 AND message_seq IN ({})";
+    let removed = tx.query_keys(rows, params![session], keys, read)?;
+    tx.execute_rows(delete, params![session], ("?", 1), keys)?;
+    Ok(removed)
 }
 
 /// A chat and the rank of a priority.

