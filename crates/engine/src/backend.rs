@@ -14,7 +14,7 @@ mod msg_secret;
 mod protocol;
 mod signal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wheel;
 
 use std::sync::Arc;

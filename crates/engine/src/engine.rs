@@ -1,17 +1,21 @@
 //! What all devices of a process share: connector, HTTP client, pace, version.
 
+#[cfg(test)]
+#[cfg(feature = "unsafe-sandbox")]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use wacore::net::HttpClient;
+use wacore::net::{HttpClient, TransportFactory};
 use wacore::runtime::Runtime;
 use wacore::store::{DeviceCommand, DevicePropsOverride};
 use wagate_domain::Clock;
 use wagate_store::{Db, Lease};
 use whatsapp_rust::store::persistence_manager::PersistenceManager;
-use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, TokioRuntime};
+use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client};
 
 use crate::acks::Acks;
 use crate::backend::SessionBackend;
@@ -20,6 +24,7 @@ use crate::error::EngineError;
 use crate::event::EngineEvent;
 use crate::handler::Hub;
 use crate::http::Http;
+use crate::runtime::Patient;
 use crate::options::EngineOptions;
 use crate::pairing;
 use crate::runner::{Inner, SinkHook};
@@ -64,7 +69,7 @@ impl Engine {
         Ok(Self(Arc::new(Shared {
             db,
             clock,
-            runtime: Arc::new(TokioRuntime),
+            runtime: Arc::new(Patient),
             dialer,
             pacer: Pacer::new(options.pace),
             versions: Versions::new(options.version, Arc::clone(&http)),
@@ -83,6 +88,23 @@ impl Engine {
         sink: Arc<dyn InboundSink>,
         events: mpsc::Sender<EngineEvent>,
     ) -> Result<Device, EngineError> {
+        let wire = Arc::new(Wire::default());
+        let way = DeviceDialer {
+            dialer: Arc::clone(&self.0.dialer),
+            wire: Arc::clone(&wire),
+        };
+        let inner = self.open_over(way, wire, lease, Arc::clone(&sink)).await?;
+        Ok(Device::new(inner, sink, events))
+    }
+
+    /// Makes a device whose sockets `way` opens and `wire` watches.
+    async fn open_over(
+        &self,
+        way: impl TransportFactory + 'static,
+        wire: Arc<Wire>,
+        lease: &Lease,
+        sink: Arc<dyn InboundSink>,
+    ) -> Result<Arc<Inner>, EngineError> {
         let shared = &self.0;
         let options = &shared.options;
         let backend = Arc::new(SessionBackend::new(
@@ -108,20 +130,16 @@ impl Engine {
             Arc::clone(&shared.clock),
             Acks::new(options.ack_timeout, options.acks_max),
         ));
-        let wire = Arc::new(Wire::default());
         let client = Client::builder()
             .with_runtime_arc(Arc::clone(&shared.runtime))
             .with_persistence_manager(Arc::clone(&state))
-            .with_transport_factory(DeviceDialer {
-                dialer: Arc::clone(&shared.dialer),
-                wire: Arc::clone(&wire),
-            })
+            .with_transport_factory(way)
             .with_http_client_arc(Arc::clone(&shared.http))
             .with_cache_config(cache_config(options))
             .with_skip_history_sync(true)
             .with_wanted_pre_key_count(options.prekeys.max(1))
             .with_inbound_durability_hook(SinkHook {
-                sink: Arc::clone(&sink),
+                sink,
                 backend: Arc::clone(&backend),
             })
             .with_background_saver_interval(SAVE_EVERY)
@@ -135,8 +153,8 @@ impl Engine {
             .detach();
         // Rule 9: offline for the owner's contacts, but receipts are receipts.
         client.set_force_active_delivery_receipts(true);
-        let inner = Inner::new(Arc::clone(shared), client, state, backend, hub, wire);
-        Ok(Device::new(inner, sink, events))
+        let shared = Arc::clone(shared);
+        Ok(Inner::new(shared, client, state, backend, hub, wire))
     }
 
     /// Opens the socket to WhatsApp, shakes hands and closes it again; for `doctor`.

@@ -165,6 +165,7 @@ impl Inner {
             };
             if self.client.stats().reconnect_errors >= patience.saturating_add(RATE_LIMITED) {
                 failures = failures.saturating_add(RATE_LIMITED);
+                self.hub.emit(EngineEvent::RateLimited);
             }
             let reason = match self.look_at_server(failures, failure.is_some()).await {
                 Ok(()) => failure
@@ -204,6 +205,10 @@ impl Inner {
         let usual = options.reconnect.wait(failures, rand::random());
         let wait = self.hub.pause().map_or(usual, |pause| pause.max(usual));
         let retry_at = self.shared.clock.now().plus(wait);
+        let woken = self.wake.notified();
+        tokio::pin!(woken);
+        // Whoever hears of the wait may end it at once.
+        woken.as_mut().enable();
         tracing::debug!(reason, wait_ms = wait.as_millis(), "connection lost");
         self.hub
             .emit(EngineEvent::Disconnected { reason, retry_at });
@@ -211,7 +216,7 @@ impl Inner {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                () = self.wake.notified() => return,
+                () = &mut woken => return,
                 () = self.stopping() => return,
                 () = self.hub.moved.notified() => {
                     if self.hub.terminal().is_some() {

@@ -1,6 +1,7 @@
 //! Conformance of the storage backend: every trait method's round trip, what survives a reopened database,
 //! and the merge rules that the traits' documentation asks for.
 
+mod away;
 mod protocol;
 mod signal;
 
@@ -21,20 +22,26 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
-struct Bench {
+/// A database with one session that is held, and the backend for it.
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
     key: String,
-    lease: Lease,
-    clock: ManualClock,
-    db: Db,
+    pub(crate) lease: Lease,
+    pub(crate) clock: ManualClock,
+    pub(crate) db: Db,
     backend: SessionBackend,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// On a database that is opened in another way than usual.
+    async fn with(change: impl FnOnce(&mut DbOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = MasterKey::generate().unwrap().to_text();
-        let db = Self::db(&folder, &key).await;
+        let db = Self::db(&folder, &key, change).await;
         let lease = db
             .write(|tx| {
                 let tenant = tenants::create(tx, "tenant", NOW)?;
@@ -57,10 +64,12 @@ impl Bench {
         }
     }
 
-    async fn db(folder: &tempfile::TempDir, key: &str) -> Db {
+    async fn db(folder: &tempfile::TempDir, key: &str, change: impl FnOnce(&mut DbOptions)) -> Db {
         let url = format!("sqlite:{}", folder.path().join("test.db").display());
         let sealer = Sealer::new(&MasterKey::parse(key).unwrap(), &[]);
-        let db = Db::open(DbOptions::new(url), sealer).await.unwrap();
+        let mut options = DbOptions::new(url);
+        change(&mut options);
+        let db = Db::open(options, sealer).await.unwrap();
         db.migrate().await.unwrap();
         db
     }
@@ -77,7 +86,7 @@ impl Bench {
         } = self;
         drop(backend);
         db.close().await;
-        let db = Self::db(&folder, &key).await;
+        let db = Self::db(&folder, &key, |_| {}).await;
         let backend = SessionBackend::new(db.clone(), lease.clone(), Arc::new(clock.clone()));
         Self {
             folder,
@@ -137,4 +146,22 @@ fn secret(id: &str, byte: u8, expires_at: i64, message_ts: i64) -> MsgSecretEntr
         expires_at,
         message_ts,
     }
+}
+
+fn row(id: &'static str) -> PendingInboundRow<'static> {
+    PendingInboundRow {
+        chat: "1@lid",
+        sender: "1:3@lid",
+        id,
+        message: b"body",
+    }
+}
+
+async fn is_pending(store: &SessionBackend, id: &str) -> bool {
+    let found = store
+        .get_pending_inbound("1@lid", "1:3@lid", id)
+        .await
+        .unwrap();
+    assert!(found.as_deref().is_none_or(|message| message == b"body"));
+    found.is_some()
 }

@@ -1,6 +1,6 @@
 //! What is kept, counted and dropped on the way to the actor.
 
-use wacore::types::events::{Receipt, ServerAck};
+use wacore::types::events::{ConnectFailure, Receipt, ServerAck};
 use wacore::types::message::MessageSource;
 use wagate_domain::SystemClock;
 
@@ -140,4 +140,45 @@ fn what_strangers_cause_does_not_push_out_what_the_connection_says() {
     let (events, _) = drain(&hub);
     assert_eq!(events.first(), Some(&EngineEvent::Silent));
     assert_eq!(events.len(), UNDECRYPTABLE_MAX);
+}
+
+fn connect_failure(code: i32) -> Arc<Event> {
+    let failure = ConnectFailure::builder().reason(ConnectFailureReason::from(code));
+    Arc::new(Event::ConnectFailure(failure.build()))
+}
+
+#[test]
+fn a_server_that_says_too_many_requests_is_left_alone_for_minutes() {
+    let hub = hub();
+    hub.handle_event(connect_failure(503));
+    assert_eq!((hub.pause(), hub.terminal()), (None, None));
+    hub.handle_event(connect_failure(429));
+    assert_eq!(hub.pause(), Some(Duration::from_secs(300)));
+    assert_eq!(hub.terminal(), None);
+    // What the library says of the connection's end takes nothing of it back.
+    hub.handle_event(connect_failure(500));
+    assert_eq!(hub.pause(), Some(Duration::from_secs(300)));
+    hub.begin();
+    assert_eq!(hub.pause(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_word_of_a_pairing_is_waited_for_but_not_for_ever() {
+    let hub = Arc::new(hub());
+    let bound = Duration::from_secs(5);
+    hub.enter(Phase::Challenge);
+    let begun = Instant::now();
+    hub.until_paired(bound).await;
+    assert_eq!(begun.elapsed(), bound);
+    assert_eq!(hub.phase(), Phase::Challenge);
+    let begun = Instant::now();
+    let late = Duration::from_secs(1);
+    let says = async {
+        // A wake-up that means something else does not end the wait.
+        hub.moved.notify_one();
+        tokio::time::sleep(late).await;
+        hub.enter(Phase::Paired);
+    };
+    tokio::join!(hub.until_paired(bound), says);
+    assert_eq!(begun.elapsed(), late);
 }

@@ -1,6 +1,9 @@
 //! IN-1: committed before acknowledged, and delivered again when the commit failed.
 
+use std::time::Duration;
+
 use wagate_domain::{Jid, ReceiptKind};
+use wagate_engine::Liveness;
 use wagate_network::world::AccountPatch;
 
 use crate::harness::{A, B, Harness};
@@ -48,6 +51,31 @@ async fn what_was_not_committed_comes_again() {
     let mut companion = harness.open(&lease).await;
     let message = companion.sink.text("again").await;
     assert_eq!(message.wa_id.as_str(), id);
+    companion.connected().await;
+    companion.stop().await;
+    assert_eq!(companion.sink.all().len(), 1);
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_committed_is_fetched_by_a_new_connection_when_it_can_be() {
+    let quick = Liveness {
+        probe_after: Duration::from_secs(30),
+        answer_within: Duration::from_millis(600),
+    };
+    let harness = Harness::start_with(|options| options.liveness = quick).await;
+    let (_, mut companion) = harness.linked(A).await;
+    companion.sink.fail(true);
+    let id = harness.phone(B).send(A, "later").await.unwrap();
+    companion.sink.until_refused().await;
+    companion.sink.fail(false);
+    let message = companion.sink.text("later").await;
+    assert_eq!(message.wa_id.as_str(), id);
+    harness
+        .phone(B)
+        .expect_receipt(&id, "delivered")
+        .await
+        .unwrap();
     companion.connected().await;
     companion.stop().await;
     assert_eq!(companion.sink.all().len(), 1);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use wagate_domain::Jid;
+use wagate_domain::{Backoff, Clock as _, Jid, SystemClock};
 use wagate_engine::{EngineEvent, Liveness};
 use wagate_network::faults::{Action, Direction, FaultRule, Match, When};
 use wagate_network::phone::PhoneEvent;
 use wagate_network::transcript::{Entry, Note};
 use wagate_network::world::NetworkEvent;
 
-use crate::harness::{A, B, BOUND, Harness, content};
+use crate::harness::{A, B, BOUND, Companion, Harness, content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_connection_comes_back() {
@@ -87,6 +87,61 @@ async fn a_server_that_says_goodbye_and_stays_is_left() {
         .await
         .unwrap();
     assert_eq!(companion.ack(&id).await, None);
+    companion.stop().await;
+    harness.judge().await;
+}
+
+/// Says goodbye to the companions of A, and gives the wait until the next attempt.
+async fn wait_after(harness: &Harness, companion: &mut Companion, goodbye: &str) -> Duration {
+    let before = SystemClock.now();
+    harness.phone(A).stream_error(goodbye).await.unwrap();
+    let retry_at = companion
+        .expect("the end of the connection", |event| match event {
+            EngineEvent::Disconnected { retry_at, .. } => Some(*retry_at),
+            _ => None,
+        })
+        .await;
+    retry_at.since(before)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_ends_for_too_many_requests_costs_a_long_wait() {
+    let waits = Backoff {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(3600),
+        jitter_percent: 0,
+    };
+    let harness = Harness::start_with(|options| options.reconnect = waits).await;
+    let (_, mut companion) = harness.linked(A).await;
+    let usual = wait_after(&harness, &mut companion, "500").await;
+    assert!(usual < Duration::from_secs(20), "{usual:?}");
+    companion.device.reconnect_now();
+    companion.connected().await;
+    // As after five failures more.
+    let long = wait_after(&harness, &mut companion, "429").await;
+    assert!(long >= Duration::from_secs(32), "{long:?}");
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_is_refused_for_too_many_requests_is_not_tried_for_minutes() {
+    let harness = Harness::start().await;
+    let (_, mut companion) = harness.linked(A).await;
+    harness.phone(A).refuse_connect("429").await.unwrap();
+    let before = SystemClock.now();
+    harness.phone(A).drop_companions();
+    companion
+        .expect("a long wait", |event| match event {
+            EngineEvent::Disconnected { retry_at, .. } => {
+                (retry_at.since(before) >= Duration::from_secs(300)).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    harness.phone(A).accept_connects();
+    companion.device.reconnect_now();
+    companion.connected().await;
     companion.stop().await;
     harness.judge().await;
 }

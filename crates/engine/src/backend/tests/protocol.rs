@@ -286,24 +286,6 @@ async fn sent_messages_expire_but_never_early() {
     );
 }
 
-fn row(id: &'static str) -> PendingInboundRow<'static> {
-    PendingInboundRow {
-        chat: "1@lid",
-        sender: "1:3@lid",
-        id,
-        message: b"body",
-    }
-}
-
-async fn is_pending(store: &SessionBackend, id: &str) -> bool {
-    let found = store
-        .get_pending_inbound("1@lid", "1:3@lid", id)
-        .await
-        .unwrap();
-    assert!(found.as_deref().is_none_or(|message| message == b"body"));
-    found.is_some()
-}
-
 #[tokio::test]
 async fn pending_inbound_is_kept_until_its_commit() {
     let bench = Bench::new().await;

@@ -1,0 +1,134 @@
+//! The database is away for a while: what must not be lost waits for it, everything else says so.
+
+use super::*;
+
+/// A database whose writer is held up; what is written meanwhile is refused as busy.
+struct Jam {
+    free: std::sync::mpsc::Sender<()>,
+    waiting: tokio::task::JoinSet<()>,
+}
+
+impl Jam {
+    /// Occupies the writer, and the one place in its queue.
+    async fn new(db: &Db) -> Self {
+        let (free, freed) = std::sync::mpsc::channel::<()>();
+        let (busy, is_busy) = tokio::sync::oneshot::channel::<()>();
+        let mut waiting = tokio::task::JoinSet::new();
+        let first = db.clone();
+        waiting.spawn(async move {
+            let hold = move |_: &mut Tx<'_>| {
+                drop(busy);
+                // Ends with the sender.
+                let _released = freed.recv();
+                Ok(())
+            };
+            first.write(hold).await.unwrap();
+        });
+        assert!(is_busy.await.is_err());
+        let second = db.clone();
+        waiting.spawn(async move { second.write(|_| Ok(())).await.unwrap() });
+        // It runs until it waits.
+        tokio::task::yield_now().await;
+        let third = db.write(|_| Ok(())).await;
+        assert!(matches!(third, Err(StoreError::Busy)), "{third:?}");
+        Self { free, waiting }
+    }
+
+    async fn end(self) {
+        drop(self.free);
+        self.waiting.join_all().await;
+    }
+}
+
+fn is_busy(error: &LibraryError) -> bool {
+    let LibraryError::Database(source) = error else {
+        return false;
+    };
+    matches!(source.downcast_ref(), Some(StoreError::Busy))
+}
+
+async fn jammed() -> (Bench, Jam) {
+    let bench = Bench::with(|options| {
+        options.queue_max = 1;
+        options.queue_wait = Duration::from_millis(1);
+    })
+    .await;
+    let jam = Jam::new(&bench.db).await;
+    (bench, jam)
+}
+
+/// Goes on with a write until another one, begun later, was refused; gives what came of it by then.
+async fn begun<F: Future + Unpin>(bench: &Bench, write: &mut F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = write => Some(output),
+        // Other writes have somebody who tries them again.
+        other = bench.backend.put_group_metadata("g@g.us", b"blob") => {
+            assert!(other.as_ref().is_err_and(is_busy), "{other:?}");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_decrypted_message_waits_until_the_database_is_back() {
+    let (bench, jam) = jammed().await;
+    let rows = [row("A"), row("B")];
+    let mut stored = bench.backend.store_pending_inbound_batch(&rows);
+    let early = begun(&bench, &mut stored).await;
+    assert!(early.is_none(), "{early:?}");
+    jam.end().await;
+    stored.await.unwrap();
+    let bench = bench.reopened().await;
+    for id in ["A", "B"] {
+        assert!(is_pending(&bench.backend, id).await, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_database_on_behalf_of_a_device_that_has_ended() {
+    let (bench, jam) = jammed().await;
+    let rows = [row("A")];
+    let mut stored = bench.backend.store_pending_inbound_batch(&rows);
+    assert!(begun(&bench, &mut stored).await.is_none());
+    bench.backend.close();
+    let error = stored.await.unwrap_err();
+    assert!(is_busy(&error), "{error:?}");
+    jam.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_lease_ends_the_wait_for_the_database() {
+    let (bench, jam) = jammed().await;
+    let rows = [row("A")];
+    let mut stored = bench.backend.store_pending_inbound_batch(&rows);
+    assert!(begun(&bench, &mut stored).await.is_none());
+    bench.backend.lost().cancel();
+    assert!(stored.await.is_err());
+    jam.end().await;
+}
+
+#[tokio::test]
+async fn what_waiting_does_not_cure_is_refused_at_once() {
+    let bench = Bench::new().await;
+    let later = bench.lease.expires.plus(Duration::from_secs(1));
+    let stolen = bench.db.write(move |tx| acquire(tx, "two", later)).await;
+    assert_eq!(stolen.unwrap().session, bench.lease.session);
+    let refused = bench.backend.store_pending_inbound_batch(&[row("A")]).await;
+    assert!(refused.is_err());
+    assert!(bench.backend.lost().is_cancelled());
+}
+
+#[tokio::test]
+async fn what_was_not_committed_is_asked_for_when_the_database_is_back() {
+    let (bench, jam) = jammed().await;
+    let store = &bench.backend;
+    store.owe_inbound();
+    assert!(
+        !store.wants_redelivery().await,
+        "nothing can be written yet"
+    );
+    jam.end().await;
+    assert!(store.wants_redelivery().await);
+    assert!(!store.wants_redelivery().await, "it was asked for already");
+}
