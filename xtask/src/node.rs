@@ -82,15 +82,10 @@ impl Machine<'_> {
         let package = package_for(std::env::consts::OS, std::env::consts::ARCH)
             .with_context(|| format!("no Node to fetch for this machine: {}", by_hand()))?;
         let bin = self.fetched.join("node_modules/.bin");
-        let path = std::iter::once(bin.clone()).chain(std::env::split_paths(&self.search));
+        let path = std::iter::once(bin).chain(std::env::split_paths(&self.search));
         let search = std::env::join_paths(path).context("the search path cannot be extended")?;
         // A fetch that was cut short may have left a part: what is there must run.
-        let fetched = || -> Result<Plan> {
-            let there = bin.join("node").exists() && bin.join("npm").exists();
-            ensure!(there, "not there");
-            plan_for(&search)
-        };
-        if fetched().is_ok_and(|plan| plan == Plan::TakeThem) {
+        if plan_for(&search).is_ok_and(|plan| plan == Plan::TakeThem) {
             return Ok(search);
         }
         println!(
@@ -98,7 +93,7 @@ impl Machine<'_> {
              fetching {NODE_FETCHED} and {NPM_FETCHED} …"
         );
         self.fetch(package).with_context(by_hand)?;
-        let plan = fetched()
+        let plan = plan_for(&search)
             .with_context(|| format!("the fetched Node and npm do not run here: {}", by_hand()))?;
         ensure!(
             plan == Plan::TakeThem,
