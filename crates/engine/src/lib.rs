@@ -30,6 +30,7 @@ mod options;
 mod outbound;
 mod pairing;
 mod runner;
+mod runtime;
 mod sink;
 mod transport;
 mod version;
