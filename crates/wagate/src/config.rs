@@ -358,7 +358,7 @@ fn read_log(r: &mut Reader) -> LogConfig {
 }
 
 /// The dialects that exist.
-const DIALECTS: &[&str] = &["gateway", "worker"];
+const DIALECTS: &[&str] = &["gateway", "worker", "whatsapp", "instance"];
 
 /// Checks what concerns the meaning of a key or several keys together.
 fn check(r: &mut Reader, config: &Config) {

@@ -518,6 +518,7 @@ fn app_options(config: &Config) -> AppOptions {
         worker_tenant: config.security.worker_tenant.clone(),
         default_region: (!region.is_empty()).then(|| region.clone()),
         link_wait: config.server.link_wait,
+        concurrency: u32::try_from(config.worker.concurrency).unwrap_or(u32::MAX),
         ..AppOptions::default()
     }
 }
@@ -596,6 +597,8 @@ fn api_options(config: &Config, worker: &Arc<Worker>) -> ApiOptions {
         metrics: Arc::new(metrics),
         gateway_dialect: dialect("gateway"),
         worker_dialect: dialect("worker"),
+        whatsapp_dialect: dialect("whatsapp"),
+        instance_dialect: dialect("instance"),
         ..ApiOptions::default()
     }
 }

@@ -117,6 +117,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
+        // A number where a word out of a list stands is reported as if the text were broken.
+        let is_whole = || serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
+        if !error.inner().is_data() && path != "." && is_whole() {
+            return ApiError::field(Code::InvalidField, path, "must be one of its words");
+        }
         refusal(path, error.inner())
     })?;
     json.end().map_err(|error| refusal(String::new(), &error))?;

@@ -11,6 +11,7 @@
 mod api_keys;
 mod coverage;
 mod dialect_gateway;
+mod dialect_whatsapp;
 mod dialect_worker;
 mod errors;
 mod events;
@@ -18,5 +19,6 @@ mod health;
 mod links;
 mod logs;
 mod messages;
+mod queue;
 mod sessions;
 mod support;
