@@ -232,6 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn the_servers_word_lifts_a_wrong_verdict_and_nothing_takes_it_back() {
+        let failed = MessageState::Failed;
+        let sent = Step::Moved(MessageState::Sent);
+        assert_eq!(failed.apply(MessageInput::ServerAck), sent);
+        let read = MessageInput::Receipt(ReceiptKind::Read);
+        assert_eq!(failed.apply(read), Step::Moved(MessageState::Read));
+        let sent = MessageState::Sent;
+        assert_eq!(sent.apply(MessageInput::Requeued), Step::Ignored);
+    }
+
+    #[test]
     fn names_read_back() {
         for (state, name, _) in NAMES {
             assert_eq!(name.parse::<MessageState>().unwrap(), state);

@@ -25,6 +25,7 @@ mod leases;
 mod migrations;
 mod outbox;
 mod pacing;
+mod places;
 mod queue;
 mod queue_admin;
 mod queue_races;
