@@ -100,7 +100,7 @@ impl Soak {
             },
             time: Duration::from_secs(3600),
             rounds: 1,
-            sends: 120,
+            sends: 150,
             rate: 12,
             pause_ms: 1_800,
             longest_ms: 1_500,

@@ -21,8 +21,13 @@ pub(super) fn forward_only(index: &Index<'_>, found: &mut Vec<Breach>) {
                 "message.status" => event.status.as_str(),
                 _ => continue,
             };
-            let first = now.is_none() && event.kind == "message.queued";
-            if !first && !now.is_some_and(|now| may_follow(now, next)) {
+            let fits = match now {
+                Some(now) => may_follow(now, next),
+                // Receipts of an earlier round's messages may come now.
+                None if !index.by_id.contains_key(message) => rank(next) > rank("sent"),
+                None => event.kind == "message.queued",
+            };
+            if !fits {
                 let text = format!(
                     "{message} went from {} to {next} (event {})",
                     now.unwrap_or("nothing"),
