@@ -200,6 +200,12 @@ impl SqliteConn {
         self.texts.all()
     }
 
+    /// How often a statement was planned anew since it was prepared.
+    pub(super) fn replanned(&self, sql: &str) -> i32 {
+        let statement = self.conn.prepare_cached(sql).unwrap();
+        statement.get_status(rusqlite::StatementStatus::RePrepare)
+    }
+
     /// What the planner says about a statement, a step a line.
     pub(super) fn explain(&self, sql: &str) -> Vec<String> {
         let mut statement = self
