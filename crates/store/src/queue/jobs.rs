@@ -76,6 +76,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
 }
 
+const NO_CURSOR: StoreError = StoreError::NotFound { what: "cursor" };
+
 /// A row of the queue: its message's place, state, due time and attempts.
 struct Found {
     session: SessionId,
@@ -99,6 +101,7 @@ pub fn jobs(
         .collect();
     let cursor = page.after.as_deref().map(read_cursor).transpose()?;
     let (mut session, mut seq) = match (cursor, &filter.session) {
+        (Some((session, _)), Some(only)) if session != *only => return Err(NO_CURSOR),
         (Some((session, seq)), _) => (Some(session), seq),
         (None, Some(session)) => (Some(session.clone()), 0),
         (None, None) => (next_session(tx, tenant, "", &conditions)?, 0),
@@ -136,7 +139,7 @@ fn read_cursor(text: &str) -> Result<(SessionId, i64), StoreError> {
     let read = text.split_once('.').and_then(|(session, seq)| {
         Some((SessionId::parse(session).ok()?, seq.parse::<i64>().ok()?))
     });
-    read.ok_or(StoreError::NotFound { what: "cursor" })
+    read.ok_or(NO_CURSOR)
 }
 
 /// The tenant's next session that has such rows.

@@ -512,8 +512,14 @@ async fn jobs_are_listed_by_state_and_page_over_sessions(f: Fixture) {
         after: Some("x".into()),
         ..some()
     };
-    let refused = list(None, None, strange).await;
-    assert!(matches!(refused, Err(StoreError::NotFound { .. })));
+    let of_first = PageRequest {
+        after: Some(format!("{}.0", first.id)),
+        ..some()
+    };
+    for (session, page) in [(None, strange), (Some(&third), of_first)] {
+        let refused = list(None, session, page).await;
+        assert!(matches!(refused, Err(StoreError::NotFound { .. })));
+    }
 }
 
 async fn figures_count_what_is_there(f: Fixture) {
