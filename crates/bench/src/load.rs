@@ -87,14 +87,15 @@ pub(crate) struct Senders {
 }
 
 impl Senders {
-    /// Starts sending messages 0 to `count`, of which `message` knows path and body.
+    /// Starts sending messages 0 to `count`, of which `message` knows path and body; a window as large as
+    /// `count` bounds nothing.
     pub(crate) fn start(
         client: &Client,
         count: usize,
         in_flight: usize,
         message: impl Fn(usize) -> (String, Value) + Clone + Send + 'static,
     ) -> Self {
-        let window = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
+        let window = Arc::new(Semaphore::new(in_flight.min(count)));
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks: JoinSet<Result<()>> = JoinSet::new();
         for _ in 0..CONNECTIONS {

@@ -53,7 +53,7 @@ impl Tenant {
     async fn enqueue(&self, count: usize) -> Result<()> {
         let load = self.load;
         let message = move |n| load.message(n, "0");
-        Senders::start(&self.client, count, usize::MAX, message)
+        Senders::start(&self.client, count, count, message)
             .finish()
             .await
     }
