@@ -143,6 +143,7 @@ fn surface(options: &ApiOptions) -> OpenApiRouter<ApiState> {
         .merge(routes::links::router())
         .merge(routes::messages::router())
         .merge(routes::queue::router())
+        .merge(routes::pacing::router())
         .merge(routes::events::router())
         .merge(routes::api_keys::router())
         .merge(routes::health::router());

@@ -5,5 +5,6 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod links;
 pub(crate) mod messages;
+pub(crate) mod pacing;
 pub(crate) mod queue;
 pub(crate) mod sessions;

@@ -3,11 +3,13 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 use wagate_app::{
-    ApiKey, App, Counters, HistoryEntry, Message, MessageWithHistory, Session, Status, StoredEvent,
-    qr,
+    ApiKey, App, Counters, HistoryEntry, Message, MessageWithHistory, Session, SessionStatus,
+    Status, StoredEvent, qr,
 };
 use wagate_domain::message::Failure;
 use wagate_domain::{Direction, LinkChallenge, Timestamp};
+
+use crate::routes::pacing::PauseOut;
 
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,6 +75,11 @@ pub(crate) struct StatusOut {
     #[serde(flatten)]
     pub(crate) challenge: ChallengeOut,
     pub(crate) counters: CountersOut,
+    /// Of the newest 1,000 messages, those that WhatsApp acknowledged more than a minute ago and no device
+    /// of the recipient has confirmed: it is off, or does not get through.
+    pub(crate) undelivered: u64,
+    /// What WhatsApp asked for; empty when it did not. Messages stay queued meanwhile.
+    pub(crate) pauses: Vec<PauseOut>,
 }
 
 /// What the owner of the phone must scan or enter; all absent when nothing waits.
@@ -276,11 +283,13 @@ pub(crate) fn phone_number(session: &Session) -> Option<String> {
 }
 
 impl StatusOut {
-    pub(crate) fn new(app: &App, session: &Session, counters: Counters) -> Self {
+    pub(crate) fn new(app: &App, status: SessionStatus) -> Self {
         Self {
-            session: session.into(),
-            challenge: app.challenge_of(session).into(),
-            counters: counters.into(),
+            session: (&status.session).into(),
+            challenge: app.challenge_of(&status.session).into(),
+            counters: status.counters.into(),
+            undelivered: status.undelivered,
+            pauses: status.pauses.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wagate_domain::limits::CONCURRENCY_DEFAULT;
-use wagate_domain::{Clock, TenantId, Timestamp};
+use wagate_domain::{Clock, PacingRules, TenantId, Timestamp};
 use wagate_store::bus::{Bus, BusMessage, BusReceiver, Heard};
 use wagate_store::{Db, StoreError, tenants};
 
@@ -29,6 +29,8 @@ pub struct AppOptions {
     pub settle_wait: Duration,
     /// Messages of one session on their way at once, where no tenant says otherwise.
     pub concurrency: u32,
+    /// How a session is paced, where no tenant says otherwise.
+    pub pacing: PacingRules,
 }
 
 impl Default for AppOptions {
@@ -39,6 +41,7 @@ impl Default for AppOptions {
             link_wait: Duration::from_secs(20),
             settle_wait: Duration::from_secs(5),
             concurrency: CONCURRENCY_DEFAULT,
+            pacing: PacingRules::OFF,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | [`sessions`] | create, connect, disconnect, restart, log out, delete; the words for their states |
 //! | [`messages`] | accept a message and wait for WhatsApp's acknowledgement; read |
 //! | [`queue`] | what waits and what failed: figures, settings, clearing, trying again |
+//! | [`pacing`] | how fast a session sends, and what WhatsApp asked of it |
 //! | [`events`] | read the outbox from a cursor, waiting for news |
 //! | [`api_keys`] | authenticate; list, create, revoke |
 //! | [`tenants`] | what the operator does: tenants and their first keys |
@@ -23,6 +24,7 @@ pub mod error;
 pub mod events;
 mod key_cache;
 pub mod messages;
+pub mod pacing;
 pub mod qr;
 pub mod queue;
 pub mod sessions;
@@ -34,8 +36,9 @@ pub use caller::{Caller, CallerKind, Operator};
 pub use error::{AppError, Code, Detail};
 pub use events::EventsRequest;
 pub use messages::{SendRequest, Sent, Validity};
+pub use pacing::SessionPacing;
 pub use queue::{Changed, Clear, QueueConfig, QueueFigures, QueueStanding, Withdrawn};
-pub use sessions::{CreateSession, Settled, Status};
+pub use sessions::{CreateSession, SessionStatus, Settled, Status};
 pub use wagate_store::api_keys::ApiKey;
 pub use wagate_store::messages::{HistoryEntry, Message, MessageFilter, MessageWithHistory};
 pub use wagate_store::outbox::StoredEvent;

@@ -448,7 +448,7 @@ impl App {
         self.tell_events(caller);
     }
 
-    fn tell_events(&self, caller: &Caller) {
+    pub(crate) fn tell_events(&self, caller: &Caller) {
         self.publish(BusMessage::EventsAppended {
             tenant: caller.tenant().clone(),
         });

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
+use wagate_domain::pacing::Pause;
 use wagate_domain::{
     Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, SessionId, SessionName, Timestamp,
 };
 use wagate_store::bus::BusMessage;
 use wagate_store::sessions::{self, Counters, Generation, NewSession, Session};
-use wagate_store::{Page, PageRequest, StoreError, Tx};
+use wagate_store::{Page, PageRequest, StoreError, Tx, messages, pacing};
 
 use crate::app::{App, deadline};
 use crate::caller::Caller;
@@ -80,6 +81,17 @@ pub struct CreateSession {
     pub link: Option<LinkMethod>,
 }
 
+/// Where a session stands.
+#[derive(Clone, Debug)]
+pub struct SessionStatus {
+    pub session: Session,
+    pub counters: Counters,
+    /// What WhatsApp asked for.
+    pub pauses: Vec<Pause>,
+    /// Of the newest messages, those that WhatsApp took a while ago and no device has confirmed.
+    pub undelivered: u64,
+}
+
 /// A request about a session, and whether the worker has carried it out already.
 #[derive(Clone, Debug)]
 pub struct Settled {
@@ -89,6 +101,8 @@ pub struct Settled {
     pub done: bool,
 }
 
+/// A message that WhatsApp took is expected to be delivered within this long, if a device is online.
+const UNDELIVERED_AFTER: Duration = Duration::from_secs(60);
 /// Longest `label` and `user_id`, in bytes.
 const LABEL_BYTES_MAX: usize = 200;
 
@@ -185,6 +199,28 @@ impl App {
             .db()
             .read(move |tx| sessions::count(tx, &tenant))
             .await?)
+    }
+
+    /// One session, with how many of its messages are in which state, and what it must heed.
+    pub async fn session_status(
+        &self,
+        caller: &Caller,
+        name: &SessionName,
+    ) -> Result<SessionStatus, AppError> {
+        let (tenant, name, now) = (caller.tenant().clone(), name.clone(), self.now());
+        self.db()
+            .read(move |tx| {
+                let session = sessions::get(tx, &tenant, &name)?;
+                let overdue = now.minus(UNDELIVERED_AFTER);
+                Ok(SessionStatus {
+                    counters: sessions::counters(tx, &tenant, &session.id)?,
+                    pauses: pacing::get(tx, &tenant, &session.id)?.state.pauses(now),
+                    undelivered: messages::undelivered(tx, &session.id, overdue)?,
+                    session,
+                })
+            })
+            .await
+            .map_err(not_found)
     }
 
     /// One session, with how many of its messages are in which state.

@@ -4,6 +4,8 @@
 //! on doing so until [`Device::stop`], [`Device::logout`] or a reason that trying again does not cure.
 //! After `EngineEvent::Ended` it is spent: open another. Dropping the last clone stops it, without waiting.
 
+mod prepare;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +44,8 @@ struct Handle {
     inner: Arc<Inner>,
     /// Until the device is started.
     parts: Mutex<Option<Parts>>,
+    /// Held while many recipients are asked about.
+    preparing: tokio::sync::Mutex<()>,
 }
 
 type Parts = (Arc<dyn InboundSink>, mpsc::Sender<EngineEvent>);
@@ -119,6 +123,7 @@ impl Device {
         Self(Arc::new(Handle {
             inner,
             parts: Mutex::new(Some((sink, events))),
+            preparing: tokio::sync::Mutex::new(()),
         }))
     }
 
@@ -420,12 +425,7 @@ impl Inner {
             .await
             .map_err(|error| EngineError::from_library("checking keys", error))?;
         if valid {
-            self.known_to_reach(|reached| {
-                if reached.len() >= REACHED_MAX {
-                    reached.clear();
-                }
-                reached.insert(name.into());
-            });
+            self.reaches(&name);
             return Ok(());
         }
         self.why_unreachable(&self.client, jid, failure).await
@@ -495,6 +495,16 @@ impl Inner {
     fn is_own(&self, jid: &LibraryJid) -> bool {
         let own = |own: Option<LibraryJid>| own.is_some_and(|own| own.is_same_user_as(jid));
         own(self.client.pn()) || own(self.client.lid())
+    }
+
+    /// Notes that a message to this address reaches a device.
+    fn reaches(&self, name: &str) {
+        self.known_to_reach(|reached| {
+            if reached.len() >= REACHED_MAX {
+                reached.clear();
+            }
+            reached.insert(name.into());
+        });
     }
 
     fn known_to_reach<R>(

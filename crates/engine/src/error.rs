@@ -1,10 +1,9 @@
-//! What went wrong in the engine, and the one decision about trying again.
-//!
-//! The three tables at the end cover every code that WhatsApp is known to answer with: to a message
-//! (nack), instead of a login (connect failure), and after a login (stream error).
+//! What went wrong in the engine. What follows from it is in the one table of
+//! [`wagate_domain::retry::table`].
 
 use std::time::Duration;
 
+use wagate_domain::retry::{Fault, Trouble, Verdict};
 use wagate_domain::{Jid, RetryClass};
 use wagate_store::StoreError;
 use whatsapp_rust::send::SendError;
@@ -144,85 +143,48 @@ impl EngineError {
         }
     }
 
-    /// What to do about it: the only decision about trying again.
-    pub fn retry_class(&self) -> RetryClass {
-        match self {
-            Self::NotConnected
-            | Self::NotLinked
-            | Self::AlreadyLinked
-            | Self::Stopped
-            | Self::Unreachable(_)
+    /// What it is in the one table of refusals and faults.
+    pub fn trouble(&self) -> Trouble {
+        let fault = match self {
+            Self::Refused { code, backoff, .. } => {
+                return Trouble::Request {
+                    code: *code,
+                    backoff: *backoff,
+                };
+            }
+            Self::Nack { code } => return Trouble::Message(*code),
+            Self::ConnectFailure { code } => return Trouble::Login(*code),
+            Self::StreamError { code } => return Trouble::Stream(*code),
+            Self::NotConnected => Fault::NotConnected,
+            Self::NotLinked | Self::AlreadyLinked => Fault::NotLinked,
+            Self::Stopped => Fault::Stopped,
+            Self::Unreachable(_)
             | Self::NotWhatsApp { .. }
             | Self::Version(_)
-            | Self::Endpoint(_) => RetryClass::SessionDown,
-            Self::Ambiguous(_) => RetryClass::Now,
-            Self::Timeout { .. } | Self::Overloaded => RetryClass::Backoff,
-            Self::Refused { code, backoff, .. } => refused_class(*code, *backoff),
-            Self::Nack { code } => nack_class(*code),
-            Self::ConnectFailure { code } => connect_failure_class(*code),
-            Self::StreamError { code } => stream_error_class(*code),
-            Self::NotOnWhatsApp(_) | Self::Unsupported { .. } | Self::Invalid(_) => {
-                RetryClass::Never
-            }
-            // A device list or its keys can be stale for a moment; minutes later it is usually cured.
-            Self::NoUsableDevice(_) => RetryClass::After(Duration::from_secs(60)),
-            Self::CodeOutstanding { remaining } => RetryClass::After(*remaining),
-            Self::Throttled { after } => {
-                RetryClass::After(after.unwrap_or(Duration::from_secs(300)))
-            }
-            Self::Store(StoreError::LeaseLost) => RetryClass::SessionDown,
-            Self::Store(_) | Self::Protocol { .. } => RetryClass::Backoff,
-        }
+            | Self::Endpoint(_) => Fault::Unreachable,
+            Self::Ambiguous(_) => Fault::Ambiguous,
+            Self::Timeout { .. } => Fault::Timeout,
+            Self::Overloaded => Fault::Overloaded,
+            Self::NotOnWhatsApp(_) => Fault::NotOnWhatsApp,
+            Self::Unsupported { .. } | Self::Invalid(_) => Fault::Unsendable,
+            Self::NoUsableDevice(_) => Fault::NoUsableDevice,
+            // About linking, which no message waits for.
+            Self::CodeOutstanding { .. } | Self::Throttled { .. } => Fault::NotReady,
+            Self::Store(StoreError::LeaseLost) => Fault::LeaseLost,
+            Self::Store(_) => Fault::Database,
+            Self::Protocol { .. } => Fault::Unknown,
+        };
+        Trouble::Ours(fault)
     }
-}
 
-/// What to do about a message that WhatsApp's server refused with `code`.
-pub fn nack_class(code: u32) -> RetryClass {
-    match code {
-        // Stale addressing of a group: the library refreshes it, the next attempt is right.
-        421 => RetryClass::After(Duration::from_secs(1)),
-        // Too fast, or the server is busy.
-        429 => RetryClass::After(Duration::from_secs(60)),
-        // The account may not open new chats for now; neither hammer nor give up at once.
-        475 => RetryClass::After(Duration::from_secs(3600)),
-        // Privacy token missing, or the account is restricted: a token may have come by then.
-        463 => RetryClass::After(Duration::from_secs(300)),
-        // Parsing and stanza errors: the same bytes are refused again.
-        400 | 403..=406 | 479 | 487..=491 | 493 | 495 | 496 | 499 | 550 | 551 => RetryClass::Never,
-        // The server's trouble, or a code that nobody knows: again, and the attempts are bounded.
-        _ => RetryClass::Backoff,
+    /// What to do about it: with the message, and with the session.
+    pub fn verdict(&self) -> Verdict {
+        self.trouble().verdict()
     }
-}
 
-/// What a `<failure reason=code>` at login means for messages that wait.
-pub fn connect_failure_class(code: u32) -> RetryClass {
-    match code {
-        500 | 501 | 503 => RetryClass::Backoff,
-        429 => RetryClass::After(Duration::from_secs(300)),
-        // Logged out, banned, locked, outdated, bad user agent, expired: messages wait for the session.
-        _ => RetryClass::SessionDown,
-    }
-}
-
-/// What a `<stream:error code>` means for messages that wait.
-pub fn stream_error_class(code: u32) -> RetryClass {
-    match code {
-        // Restart: the connection comes back at once.
-        515 => RetryClass::Now,
-        500 | 503 => RetryClass::Backoff,
-        429 => RetryClass::After(Duration::from_secs(60)),
-        // 401, 516: logged out; 409: replaced; anything else: whatever the session becomes.
-        _ => RetryClass::SessionDown,
-    }
-}
-
-/// What to do about a request (not a message) that WhatsApp refused.
-fn refused_class(code: u32, backoff: Option<Duration>) -> RetryClass {
-    match code {
-        400 | 403..=406 | 409 | 410 => RetryClass::Never,
-        401 => RetryClass::SessionDown,
-        429 => RetryClass::After(backoff.unwrap_or(Duration::from_secs(60))),
-        _ => backoff.map_or(RetryClass::Backoff, RetryClass::After),
+    /// What to do with the message.
+    pub fn retry_class(&self) -> RetryClass {
+        self.verdict().class
     }
 }
 
@@ -230,111 +192,50 @@ fn refused_class(code: u32, backoff: Option<Duration>) -> RetryClass {
 mod tests {
     use super::*;
 
-    const NEVER: RetryClass = RetryClass::Never;
-    const DOWN: RetryClass = RetryClass::SessionDown;
-    const BACKOFF: RetryClass = RetryClass::Backoff;
-
-    const fn after(secs: u64) -> RetryClass {
-        RetryClass::After(Duration::from_secs(secs))
-    }
-
+    /// The classes themselves are tested with the table.
     #[test]
-    fn every_known_refusal_of_a_message_has_its_class() {
-        let table = [
-            (400, NEVER),
-            (403, NEVER),
-            (404, NEVER),
-            (405, NEVER),
-            (406, NEVER),
-            (421, after(1)),
-            (429, after(60)),
-            (463, after(300)),
-            (475, after(3600)),
-            (479, NEVER),
-            (487, NEVER),
-            (488, NEVER),
-            (489, NEVER),
-            (490, NEVER),
-            (491, NEVER),
-            (493, NEVER),
-            (495, NEVER),
-            (496, NEVER),
-            (499, NEVER),
-            (500, BACKOFF),
-            (503, BACKOFF),
-            (550, NEVER),
-            (551, NEVER),
-            (552, BACKOFF),
-            (999, BACKOFF),
-        ];
-        for (code, class) in table {
-            assert_eq!(
-                EngineError::Nack { code }.retry_class(),
-                class,
-                "nack {code}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_known_refusal_of_a_login_has_its_class() {
-        for code in [400, 401, 402, 403, 405, 406, 409, 411, 413, 414, 415, 418] {
-            let class = EngineError::ConnectFailure { code }.retry_class();
-            assert_eq!(class, DOWN, "failure {code}");
-        }
-        for code in [500, 501, 503] {
-            assert_eq!(connect_failure_class(code), BACKOFF, "failure {code}");
-        }
-        assert_eq!(connect_failure_class(429), after(300));
-    }
-
-    #[test]
-    fn every_known_end_of_a_stream_has_its_class() {
-        let table = [
-            (401, DOWN),
-            (409, DOWN),
-            (429, after(60)),
-            (500, BACKOFF),
-            (503, BACKOFF),
-            (515, RetryClass::Now),
-            (516, DOWN),
-        ];
-        for (code, class) in table {
-            assert_eq!(
-                EngineError::StreamError { code }.retry_class(),
-                class,
-                "stream {code}"
-            );
-        }
-    }
-
-    #[test]
-    fn our_own_errors_have_theirs() {
+    fn every_error_is_found_in_the_table() {
         let jid = Jid::pn("6281234567890");
-        assert_eq!(EngineError::NotConnected.retry_class(), DOWN);
+        let ours = [
+            (EngineError::NotConnected, Fault::NotConnected),
+            (EngineError::NotLinked, Fault::NotLinked),
+            (EngineError::Stopped, Fault::Stopped),
+            (EngineError::Store(StoreError::LeaseLost), Fault::LeaseLost),
+            (EngineError::Store(StoreError::Busy), Fault::Database),
+            (
+                EngineError::NotOnWhatsApp(jid.clone()),
+                Fault::NotOnWhatsApp,
+            ),
+            (EngineError::NoUsableDevice(jid), Fault::NoUsableDevice),
+            (
+                EngineError::Ambiguous("broken pipe".into()),
+                Fault::Ambiguous,
+            ),
+            (EngineError::Timeout { doing: "x" }, Fault::Timeout),
+            (EngineError::Overloaded, Fault::Overloaded),
+        ];
+        for (error, fault) in ours {
+            assert_eq!(error.trouble(), Trouble::Ours(fault), "{error}");
+        }
         assert_eq!(
-            EngineError::Store(StoreError::LeaseLost).retry_class(),
-            DOWN
+            EngineError::Nack { code: 463 }.trouble(),
+            Trouble::Message(463)
         );
-        assert_eq!(EngineError::Store(StoreError::Busy).retry_class(), BACKOFF);
-        assert_eq!(EngineError::NotOnWhatsApp(jid.clone()).retry_class(), NEVER);
-        assert_eq!(EngineError::NoUsableDevice(jid).retry_class(), after(60));
         assert_eq!(
-            EngineError::Ambiguous("broken pipe".into()).retry_class(),
-            RetryClass::Now
+            EngineError::ConnectFailure { code: 402 }.trouble(),
+            Trouble::Login(402)
         );
-        let refused = |code, backoff| EngineError::Refused {
-            code,
+        assert_eq!(
+            EngineError::StreamError { code: 515 }.trouble(),
+            Trouble::Stream(515)
+        );
+        let backoff = Some(Duration::from_secs(7));
+        let refused = EngineError::Refused {
+            code: 429,
             text: String::new(),
             backoff,
         };
-        assert_eq!(
-            refused(429, Some(Duration::from_secs(7))).retry_class(),
-            after(7)
-        );
-        assert_eq!(refused(429, None).retry_class(), after(60));
-        assert_eq!(refused(403, None).retry_class(), NEVER);
-        assert_eq!(refused(503, None).retry_class(), BACKOFF);
+        assert_eq!(refused.trouble(), Trouble::Request { code: 429, backoff });
     }
 
     #[test]

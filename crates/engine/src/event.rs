@@ -34,6 +34,9 @@ pub enum EngineEvent {
     Disconnected { reason: String, retry_at: Timestamp },
     /// The connection was up but said nothing, and is being replaced. `Disconnected` follows.
     Silent,
+    /// WhatsApp refused a login, or ended the connection, for too many requests (429). `Disconnected`
+    /// follows; whoever sends should slow down.
+    RateLimited,
     /// WhatsApp's server answered a message: taken, or refused with a code (MP-5).
     ///
     /// Emitted for every acknowledged message id, also for one whose time-out has passed.

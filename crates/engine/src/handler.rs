@@ -21,6 +21,7 @@ use wacore::types::events::{
 };
 use wacore::types::message::MessageInfo;
 use wacore::types::presence::ReceiptType;
+use wagate_domain::retry::{Ending, SessionMove, Trouble};
 use wagate_domain::{Clock, LinkChallenge, ReceiptKind, Timestamp, WaMessageId};
 use whatsapp_rust::Client;
 
@@ -37,6 +38,8 @@ const UNHOOKED_MAX: usize = 256;
 const CONTROL_MAX: usize = 256;
 /// Strangers cause these, as many as they like: they must not push out what the connection says.
 const UNDECRYPTABLE_MAX: usize = CONTROL_MAX / 2;
+/// How long to stay away after a login that was refused for too many of them.
+const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(300);
 
 /// A receipt as it came, before its addresses are looked up.
 pub(crate) struct RawReceipt {
@@ -442,18 +445,19 @@ impl Hub {
     fn connect_failure(&self, event: &wacore::types::events::ConnectFailure) {
         let code = failure_code(&event.reason);
         let reason = format!("WhatsApp refused the connection with code {code}");
-        match event.reason {
-            ConnectFailureReason::InternalServerError
-            | ConnectFailureReason::ServiceUnavailable => self.set_reason(reason, None),
-            // Too many requests: the only cure is patience.
-            ConnectFailureReason::Unknown(429) => {
-                self.set_reason(reason, Some(Duration::from_secs(300)));
+        match Trouble::Login(code).verdict().session {
+            SessionMove::Pauses { .. } => {
+                // The only cure is patience.
+                self.set_reason(reason, Some(RATE_LIMIT_PAUSE));
+                self.emit(EngineEvent::RateLimited);
             }
             // A ban whose end WhatsApp did not say.
-            ConnectFailureReason::TempBanned => {
+            SessionMove::Ends(Ending::Banned) => {
                 self.terminate(Ended::Banned { until: None, code });
             }
-            _ => self.terminate(Ended::Refused { code, reason }),
+            // Logged out, locked and outdated come as events of their own.
+            SessionMove::Ends(_) => self.terminate(Ended::Refused { code, reason }),
+            SessionMove::Stays | SessionMove::Reconnects => self.set_reason(reason, None),
         }
     }
 }

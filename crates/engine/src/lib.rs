@@ -38,7 +38,7 @@ mod version;
 pub use device::{Device, DeviceStats, Identity, Registration, Written};
 pub use endpoint::{Endpoint, EndpointError};
 pub use engine::Engine;
-pub use error::{EngineError, connect_failure_class, nack_class, stream_error_class};
+pub use error::EngineError;
 pub use event::{Ended, EngineEvent};
 pub use options::{EngineOptions, Liveness, Pace, WaVersion};
 pub use sink::{InboundMessage, InboundSink, SinkError};

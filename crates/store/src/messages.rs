@@ -26,6 +26,9 @@ use crate::db::{Row, Tx, Value, params};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
 
+/// Messages of a session that are looked at for [`undelivered`], the newest.
+const UNDELIVERED_LOOKED_AT: i64 = 1_000;
+
 /// One message to or from a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -269,4 +272,20 @@ fn message(row: Row<'_>) -> Result<(Message, i64), StoreError> {
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Sql(error.into()))
+}
+
+/// How many of a session's newest messages WhatsApp took before that time and no device has confirmed. A
+/// bounded look, so that it costs the same however long the history is.
+pub fn undelivered(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    before: Timestamp,
+) -> Result<u64, StoreError> {
+    tx.query_one(
+        "SELECT COUNT(*) FROM (SELECT state, sent_ms, direction FROM messages \
+         WHERE session_id = $1 ORDER BY seq DESC LIMIT $2) AS newest \
+         WHERE state = 'sent' AND direction = 'outbound' AND sent_ms <= $3",
+        params![session, UNDELIVERED_LOOKED_AT, before],
+        |row| row.count(0),
+    )
 }

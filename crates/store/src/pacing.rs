@@ -123,6 +123,17 @@ pub fn resumed(
     outbox::append(tx, &lease.tenant, Some(&lease.session), &event, now)
 }
 
+/// Whether [`end_bans`] would find something.
+pub fn any_ban_over(tx: &mut Tx<'_>, now: Timestamp) -> Result<bool, StoreError> {
+    let found = tx.query_opt(
+        "SELECT 1 FROM session_pacing \
+         WHERE banned_until_ms IS NOT NULL AND banned_until_ms <= $1 LIMIT 1",
+        params![now],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
 /// Lets sessions connect again whose ban is over, where their tenants want them to run. Any worker calls
 /// it now and then; gives those that were touched.
 pub fn end_bans(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<SessionId>, StoreError> {
@@ -147,6 +158,18 @@ pub fn end_bans(tx: &mut Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<Sessi
         }
     }
     Ok(woken)
+}
+
+/// Notes that these chats have got a message: whoever comes next there is no stranger.
+pub fn note_known(tx: &mut Tx<'_>, lease: &Lease, chats: &[Jid]) -> Result<(), StoreError> {
+    tx.fence(lease)?;
+    for chat in chats {
+        tx.execute(
+            "INSERT INTO known_chats (session_id, chat) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            params![&lease.session, &chat.to_string()],
+        )?;
+    }
+    Ok(())
 }
 
 /// Notes that nobody has these numbers, and forgets what was noted too long ago.

@@ -9,7 +9,7 @@ use wagate_domain::limits::SESSIONS_PER_TENANT_MAX;
 use wagate_domain::session::{Desired, LinkChallenge, LinkMethod, LinkState, SessionName};
 use wagate_domain::{Event, Jid, SessionId, TenantId, Timestamp};
 
-pub use observe::{Observation, Patch, observe};
+pub use observe::{Observation, Patch, note_silence, observe};
 
 use crate::db::{Row, Tx, params};
 use crate::error::StoreError;
@@ -261,6 +261,7 @@ pub fn delete_rows(tx: &mut Tx<'_>, lease: &Lease, limit: u32) -> Result<bool, S
         "DELETE FROM session_queues WHERE session_id = $1",
         "DELETE FROM session_pacing WHERE session_id = $1",
         "DELETE FROM absent_numbers WHERE session_id = $1",
+        "DELETE FROM known_chats WHERE session_id = $1",
         "DELETE FROM leases WHERE session_id = $1",
         "DELETE FROM sessions WHERE id = $1",
     ] {

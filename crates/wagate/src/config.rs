@@ -7,6 +7,7 @@
 mod aliases;
 mod document;
 mod layers;
+mod pacing;
 mod value;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use wagate_domain::{failpoint, plant};
 pub use document::document;
 use layers::Reader;
 pub use layers::{DEFAULT_FILE, Effective, Layers, Problem, Problems};
+pub use pacing::{PacingConfig, PacingMode};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ pub struct Config {
     pub security: SecurityConfig,
     pub worker: WorkerConfig,
     pub whatsapp: WhatsAppConfig,
+    pub pacing: PacingConfig,
     pub retention: RetentionConfig,
     pub log: LogConfig,
     pub shutdown: ShutdownConfig,
@@ -170,6 +173,7 @@ fn read(r: &mut Reader) -> Config {
         security: read_security(r),
         worker: read_worker(r),
         whatsapp: read_whatsapp(r),
+        pacing: pacing::read(r),
         retention: RetentionConfig {
             events: r.duration("retention.events", secs(60)..=secs(3650 * 86_400)),
         },

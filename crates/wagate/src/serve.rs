@@ -519,6 +519,7 @@ fn app_options(config: &Config) -> AppOptions {
         default_region: (!region.is_empty()).then(|| region.clone()),
         link_wait: config.server.link_wait,
         concurrency: u32::try_from(config.worker.concurrency).unwrap_or(u32::MAX),
+        pacing: config.pacing.rules(&config.whatsapp.url),
         ..AppOptions::default()
     }
 }
@@ -544,6 +545,7 @@ fn worker_options(config: &Config, address: SocketAddr) -> WorkerOptions {
         link_qr_max: worker.link_qr_max,
         // Half of the whole: the other half is for closing what is left.
         drain_within: (config.shutdown.timeout / 2).min(Duration::from_secs(5)),
+        pacing: config.pacing.rules(&config.whatsapp.url),
         event_retention: config.retention.events,
         ..WorkerOptions::new(id)
     }
@@ -599,7 +601,6 @@ fn api_options(config: &Config, worker: &Arc<Worker>) -> ApiOptions {
         worker_dialect: dialect("worker"),
         whatsapp_dialect: dialect("whatsapp"),
         instance_dialect: dialect("instance"),
-        ..ApiOptions::default()
     }
 }
 

@@ -8,6 +8,7 @@ mod actor;
 mod batch;
 mod inbound;
 mod outbound;
+mod paced;
 mod step;
 mod unsaved;
 

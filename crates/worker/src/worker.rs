@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wagate_domain::{Clock, SessionId, WorkerId, limits, plant};
+use wagate_domain::{Clock, PacingRules, SessionId, WorkerId, limits, plant};
 use wagate_engine::Engine;
 use wagate_store::bus::Bus;
 use wagate_store::{Db, StoreError, leases, workers};
@@ -46,6 +46,8 @@ pub struct WorkerOptions {
     pub stuck_after: Duration,
     /// How often the worker says that it lives.
     pub heartbeat: Duration,
+    /// How sessions are paced where their tenants set nothing.
+    pub pacing: PacingRules,
     /// How long events stay readable.
     pub event_retention: Duration,
 }
@@ -69,6 +71,7 @@ impl WorkerOptions {
             drain_within: Duration::from_secs(5),
             stuck_after: Duration::from_secs(180),
             heartbeat: Duration::from_secs(10),
+            pacing: PacingRules::OFF,
             event_retention: limits::EVENT_RETENTION,
         }
     }

@@ -214,8 +214,8 @@ async fn status(
     Tenant(caller): Tenant,
     SessionPath(name): SessionPath,
 ) -> Result<Data<StatusOut>, ApiError> {
-    let (session, counters) = state.app().session_with_counters(&caller, &name).await?;
-    Ok(Data::new(StatusOut::new(state.app(), &session, counters)))
+    let status = state.app().session_status(&caller, &name).await?;
+    Ok(Data::new(StatusOut::new(state.app(), status)))
 }
 
 /// Closes the connection and keeps the link: the session connects again with no QR code.

@@ -19,8 +19,9 @@ pub struct Pacing {
     /// The wall clock when it was last looked at, and our own time then, in milliseconds.
     seen: Option<Timestamp>,
     time: u64,
-    /// When the number was first linked.
-    linked: Option<u64>,
+    /// The number, and when it was first linked.
+    number: Option<String>,
+    linked: u64,
     /// The newest message, and its part of the gap's jitter, in thousandths.
     last: Option<u64>,
     dice: u16,
@@ -76,15 +77,18 @@ impl Permit {
 }
 
 impl Pacing {
-    /// Notes that the number is linked; its age counts from the first time.
-    pub fn linked(&mut self, now: Timestamp) {
-        let time = self.follow(now);
-        self.linked.get_or_insert(time);
-    }
-
-    /// Forgets what belongs to a number, when another one may come.
-    pub fn unlinked(&mut self) {
-        *self = Self::default();
+    /// Notes which number is linked; its age counts from the first time. Another number begins anew. Says
+    /// whether that was news.
+    pub fn linked(&mut self, now: Timestamp, number: &str) -> bool {
+        if self.number.as_deref() == Some(number) {
+            return false;
+        }
+        if self.number.is_some() {
+            *self = Self::default();
+        }
+        self.linked = self.follow(now);
+        self.number = Some(number.to_owned());
+        true
     }
 
     /// What may be sent now.
@@ -97,7 +101,7 @@ impl Pacing {
         let mut all = vec![pause(self.all)];
         let mut strangers = vec![pause(self.new_chats)];
         if rules.enabled {
-            let age = Duration::from_millis(self.linked.map_or(0, |linked| time - linked));
+            let age = self.age(time);
             let warmed = |budget: u32| rules.warmed(budget, age);
             let held = |window: &Window, shape, limit: Option<u64>, why| {
                 Some((window.free_at(shape, time, limit?)?, why))
@@ -232,8 +236,12 @@ impl Pacing {
     /// The share of a day's budgets that the number's age gives it, in percent.
     pub fn share_percent(&mut self, rules: &PacingRules, now: Timestamp) -> u32 {
         let time = self.follow(now);
-        let age = self.linked.map_or(0, |linked| time - linked);
-        rules.share_percent(Duration::from_millis(age))
+        rules.share_percent(self.age(time))
+    }
+
+    fn age(&self, time: u64) -> Duration {
+        let linked = self.number.as_ref().map(|_| self.linked);
+        Duration::from_millis(linked.map_or(0, |linked| time.saturating_sub(linked)))
     }
 
     fn gap_until(&self, rules: &PacingRules, time: u64) -> Option<u64> {

@@ -64,17 +64,19 @@ fn a_young_number_has_a_growing_share_of_the_day() {
         .to_vec();
     assert_eq!(shares, [10, 19, 55, 91, 100, 100]);
     let mut pacing = Pacing::default();
-    pacing.linked(START);
+    pacing.linked(START, "62811");
     let mut sent = 0;
     while pacing.ask(&rules, START).allows(false) {
         pacing.count(START, false, 0.0);
         sent += 1;
     }
     assert_eq!(sent, 10);
-    // Linking again later does not make the number young again.
+    // Linking again later does not make the number young again; another number is.
     let later = START.plus(hours(24 * 30));
-    pacing.linked(later);
+    assert!(!pacing.linked(later, "62811"));
     assert_eq!(pacing.share_percent(&rules, later), 100);
+    assert!(pacing.linked(later, "62822"));
+    assert_eq!(pacing.share_percent(&rules, later), 10);
 }
 
 #[test]
@@ -305,7 +307,7 @@ proptest! {
         let mut pacing = Pacing::default();
         let mut model = Model::default();
         let mut now = START;
-        pacing.linked(now);
+        pacing.linked(now, "62811");
         for act in acts {
             match act {
                 Act::Send { stranger, random } => {
@@ -351,7 +353,7 @@ proptest! {
     fn a_hold_ends_when_it_says(rules in any_rules(), acts in acts(), stranger: bool) {
         let mut pacing = Pacing::default();
         let mut now = START;
-        pacing.linked(now);
+        pacing.linked(now, "62811");
         for act in acts {
             match act {
                 Act::Send { stranger, random } => {

@@ -21,3 +21,13 @@ CREATE TABLE absent_numbers (
     checked_ms BIGINT NOT NULL,
     PRIMARY KEY (session_id, chat)
 ) {clustered};
+
+-- Chats to which a message was sent. Who wrote to us is found among the messages.
+CREATE TABLE known_chats (
+    session_id {id} NOT NULL REFERENCES sessions (id),
+    chat {id} NOT NULL,
+    PRIMARY KEY (session_id, chat)
+) {clustered};
+INSERT INTO known_chats (session_id, chat)
+    SELECT DISTINCT session_id, chat FROM messages
+    WHERE direction = 'outbound' AND sent_ms IS NOT NULL;

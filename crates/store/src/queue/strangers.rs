@@ -19,8 +19,6 @@ use crate::messages::Priority;
 const WINDOW: i64 = 64;
 /// How often in one transaction.
 const ROUNDS: usize = 4;
-/// Of what was sent to a chat so many messages are looked at: one that was taken is soon found.
-const SENT_LOOKED_AT: i64 = 256;
 
 /// Puts off, until then, what strangers would get, at the front of the queue.
 ///
@@ -109,15 +107,13 @@ fn strange(
 ) -> Result<HashSet<Jid>, StoreError> {
     let people = heads.iter().filter(|(_, chat)| chat.is_user());
     let keys: Vec<Value<'_>> = people.map(|(seq, _)| Value::from(*seq)).collect();
-    // Who wrote to us has a sender; what we send has none.
     let found = tx.query_keys(
         "SELECT q.chat FROM queue q WHERE q.session_id = $1 AND q.message_seq IN ({}) \
+         AND NOT EXISTS (SELECT 1 FROM known_chats k WHERE k.session_id = q.session_id \
+         AND k.chat = q.chat) \
          AND NOT EXISTS (SELECT 1 FROM messages i WHERE i.session_id = q.session_id \
-         AND i.chat = q.chat AND i.sender > '') \
-         AND NOT EXISTS (SELECT 1 FROM (SELECT o.sent_ms FROM messages o \
-         WHERE o.session_id = q.session_id AND o.chat = q.chat AND o.sender = '' LIMIT $2) AS s \
-         WHERE s.sent_ms IS NOT NULL)",
-        params![session, SENT_LOOKED_AT],
+         AND i.chat = q.chat AND i.direction = 'inbound')",
+        params![session],
         &keys,
         |row| row.parse(0),
     )?;

@@ -88,6 +88,13 @@ pub fn observe(
     Ok(after)
 }
 
+/// Tells the tenant that the connection was up and said nothing. Emits `session.silent`.
+pub fn note_silence(tx: &mut Tx<'_>, lease: &Lease, now: Timestamp) -> Result<(), StoreError> {
+    let session = tx.fence(lease)?;
+    let event = Event::SessionSilent { session };
+    outbox::append(tx, &lease.tenant, Some(&lease.session), &event, now)
+}
+
 /// Writes what was observed; says whether the session wants a worker now.
 fn save(tx: &mut Tx<'_>, session: &Session) -> Result<bool, StoreError> {
     let challenge = session

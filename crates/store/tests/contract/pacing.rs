@@ -132,15 +132,18 @@ async fn only_the_first_messages_are_to_strangers(f: Fixture) {
     assert_eq!(texts(&claimed), ["1", "2"]);
     assert_eq!(strangers(&f, &claimed, &lease).await, ["1"]);
     // Sent once, known for ever.
-    let update = Update {
-        wa_id: claimed[0].wa_id.clone(),
-        input: MessageInput::ServerAck,
-        at: NOW,
-        failure: None,
-    };
-    let holder = lease.clone();
-    f.write(move |tx| messages::apply(tx, &holder, update, NOW).map(drop))
-        .await;
+    let (first, holder) = (claimed[0].clone(), lease.clone());
+    f.write(move |tx| {
+        let update = Update {
+            wa_id: first.wa_id.clone(),
+            input: MessageInput::ServerAck,
+            at: NOW,
+            failure: None,
+        };
+        messages::apply(tx, &holder, update, NOW)?;
+        pacing::note_known(tx, &holder, &[first.chat.clone(), first.chat])
+    })
+    .await;
     f.send(&session, "1", "again").await;
     let claimed = f.claim(&lease, 5, NOW).await;
     assert_eq!(texts(&claimed), ["again"]);
@@ -280,6 +283,7 @@ async fn a_deleted_session_leaves_nothing(f: Fixture) {
     let holder = lease.clone();
     f.write(move |tx| {
         pacing::save(tx, &holder, &Pacing::default())?;
+        pacing::note_known(tx, &holder, &[chat("1")])?;
         pacing::note_absent(tx, &holder, &[chat("1")], Duration::from_secs(60), NOW)
     })
     .await;

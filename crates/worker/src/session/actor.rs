@@ -8,21 +8,23 @@
 mod acts;
 mod commit;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use wagate_domain::{LinkState, Timestamp, WaMessageId};
+use wagate_domain::pacing::{Reason, Scope};
+use wagate_domain::{Jid, LinkState, PhoneNumber, Timestamp, WaMessageId};
 use wagate_engine::{Device, Ended, EngineError, EngineEvent};
 use wagate_store::queue::{self, Claimed, Retry};
 use wagate_store::sessions::{self, Session};
-use wagate_store::{Lease, StoreError};
+use wagate_store::{Lease, StoreError, pacing};
 
 use super::batch::{Batch, Ending};
 use super::outbound;
+use super::paced::Paced;
 use super::step::{Core, Effect, Input, Observed, Want};
 use super::unsaved::Unsaved;
 use super::{Control, Mailbox};
@@ -32,6 +34,9 @@ use crate::worker::Shared;
 const EVENTS_MAX: usize = 256;
 /// The session's last activity is written this often at most.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(30);
+
+/// Chats of which is remembered that they are noted as known.
+const MET_MAX: usize = 4096;
 
 /// Why an actor ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,9 @@ pub(crate) struct Actor {
     /// The core's time runs on from here by the clock that never jumps, so that no time-out does.
     began: (Timestamp, Instant),
     active_at: Option<Timestamp>,
+    paced: Paced,
+    /// Chats that are noted as known.
+    met: HashSet<Jid>,
 }
 
 /// What a task beside the actor comes back with.
@@ -89,12 +97,13 @@ impl Actor {
                 .db
                 .write(move |tx| {
                     queue::release_stale(tx, &lease, attempts_max, now)?;
-                    sessions::find(tx, &lease.session)
+                    let stored = pacing::load(tx, &lease.session)?;
+                    Ok((sessions::find(tx, &lease.session)?, stored))
                 })
                 .await
         };
-        let session = match started {
-            Ok(session) => session,
+        let (session, stored) = match started {
+            Ok(started) => started,
             Err(StoreError::LeaseLost) => return Err(Outcome::LeaseLost),
             Err(StoreError::NotFound { .. }) => return Err(Outcome::Deleted),
             Err(error) => return Err(fault(&lease, &error, "a session could not be read")),
@@ -105,6 +114,7 @@ impl Actor {
             .and_then(|identity| identity.platform.clone());
         let core = Core::new(shared.bounds, want_of(&session), session.link);
         let unsaved = shared.left.take(&lease.session);
+        let paced = Paced::new(shared.options.pacing, stored);
         Ok(Actor {
             shared,
             lease,
@@ -120,6 +130,8 @@ impl Actor {
             backing_off: false,
             began: (now, Instant::now()),
             active_at: None,
+            paced,
+            met: HashSet::new(),
         })
     }
 
@@ -169,6 +181,7 @@ impl Actor {
             let wait = at.since(self.core_now());
             Instant::now() + wait.max(Duration::from_millis(5))
         });
+        let look_at = self.paced.next_look();
         tokio::select! {
             biased;
             () = self.mailbox.lost.cancelled() => return Err(Outcome::LeaseLost),
@@ -181,6 +194,9 @@ impl Actor {
             Some(job) = self.jobs.join_next() => jobs.push(self.joined(job)?),
             () = sleep_until(tick_at.unwrap_or_else(Instant::now)), if tick_at.is_some() => {
                 inputs.push(Input::Tick);
+            }
+            () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                inputs.push(Input::Wake);
             }
             () = std::future::ready(()), if ready => {}
         }
@@ -249,10 +265,16 @@ impl Actor {
                 match self
                     .shared
                     .db
-                    .read(move |tx| sessions::find(tx, &session))
+                    .read(move |tx| {
+                        let stored = pacing::load(tx, &session)?;
+                        Ok((sessions::find(tx, &session)?, stored.rules))
+                    })
                     .await
                 {
-                    Ok(session) => Ok(Some(Input::Wanted(want_of(&session)))),
+                    Ok((session, rules)) => {
+                        self.paced.configure(rules);
+                        Ok(Some(Input::Wanted(want_of(&session))))
+                    }
                     Err(StoreError::NotFound { .. }) => Err(Outcome::Deleted),
                     // The supervisor's tick asks again.
                     Err(error) if error.is_transient() => Ok(None),
@@ -314,6 +336,8 @@ impl Actor {
                     }
                 }
             }
+            batch.pacing = self.paced.take_news(now);
+            let shut = batch.claim.filter(|_| !self.open_gate(&mut batch, now));
             let done = self.commit(batch).await?;
             if delete {
                 return self.delete().await;
@@ -321,7 +345,12 @@ impl Actor {
             for act in acts {
                 self.act(act).await;
             }
-            let inputs = self.account(done);
+            let mut inputs = self.account(done);
+            // What must wait was not looked at: it stays queued.
+            inputs.extend(shut.map(|asked| Input::Claimed {
+                claimed: Vec::new(),
+                asked,
+            }));
             if inputs.is_empty() {
                 return Ok(());
             }
@@ -336,7 +365,9 @@ impl Actor {
     fn sort(&mut self, effect: Effect, batch: &mut Batch, now: Timestamp) -> Option<Effect> {
         match effect {
             Effect::Acked { wa_id } => {
-                self.claims.remove(&wa_id);
+                if let Some(claimed) = self.claims.remove(&wa_id) {
+                    self.meet(claimed.chat, batch);
+                }
                 let stale = |at: Timestamp| now.since(at) >= ACTIVITY_EVERY;
                 if self.active_at.is_none_or(stale) {
                     self.active_at = Some(now);
@@ -363,6 +394,17 @@ impl Actor {
                     batch,
                 );
             }
+            Effect::Pause {
+                scope,
+                reason,
+                named,
+            } => self.pause(now, scope, reason, named),
+            Effect::Hold { wa_id, scope } => {
+                let due = self.paced.held_until(now, scope);
+                let counts = false;
+                self.end_claim(&wa_id, Ending::Retry(Retry { due, counts }), batch);
+            }
+            Effect::TellSilent => batch.silent = true,
             Effect::Fail { wa_id, failure } => {
                 self.end_claim(&wa_id, Ending::Fail(failure), batch);
             }
@@ -404,7 +446,52 @@ impl Actor {
         if let Some(identity) = &mut observed.identity {
             identity.platform.clone_from(&self.platform);
         }
+        let number = observed
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.jid.phone());
+        let number = number.as_ref().map(PhoneNumber::digits);
+        let now = self.shared.clock.now();
+        self.paced.observed(now, &observed.link, number);
         observed
+    }
+
+    fn pause(&mut self, now: Timestamp, scope: Scope, reason: Reason, named: Option<Duration>) {
+        if let Some(pause) = self.paced.signal(now, scope, reason, named) {
+            tracing::warn!(
+                session.id = %self.lease.session,
+                scope = scope.as_str(),
+                reason = reason.as_str(),
+                until = %pause.until,
+                "WhatsApp wants a session to wait"
+            );
+        }
+    }
+
+    /// Says how the claim of a batch is to be made; false, and no claim, while none may.
+    fn open_gate(&mut self, batch: &mut Batch, now: Timestamp) -> bool {
+        match self.paced.gate(now) {
+            Some(gate) => {
+                batch.gate = gate;
+                true
+            }
+            None => {
+                batch.claim = None;
+                false
+            }
+        }
+    }
+
+    /// A chat has got a message: it is no stranger from now on.
+    fn meet(&mut self, chat: Jid, batch: &mut Batch) {
+        if !chat.is_user() || self.met.contains(&chat) {
+            return;
+        }
+        if self.met.len() >= MET_MAX {
+            self.met.clear();
+        }
+        self.met.insert(chat.clone());
+        batch.known.push(chat);
     }
 }
 

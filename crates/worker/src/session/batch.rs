@@ -4,12 +4,14 @@
 //! fenced transaction (MP-3, MP-5, SL-1), and the writer groups those of many sessions into one commit.
 
 use wagate_domain::message::{Failure, MessageInput, Step};
-use wagate_domain::{LinkState, MessageId, Timestamp, failpoint};
+use wagate_domain::pacing::Pacing;
+use wagate_domain::{Jid, LinkState, MessageId, Timestamp, failpoint};
 use wagate_store::messages::{self, Update};
 use wagate_store::queue::{self, Claimed, Retry};
 use wagate_store::sessions::{self, Identity, Observation, Patch};
-use wagate_store::{Lease, StoreError, Tx, device_state};
+use wagate_store::{Lease, StoreError, Tx, device_state, pacing};
 
+use super::paced::{Gate, News};
 use super::step::Observed;
 
 /// How a claim ends without the server's acknowledgement.
@@ -28,6 +30,12 @@ pub(crate) struct Batch {
     pub(crate) observed: Vec<Observed>,
     pub(crate) active_at: Option<Timestamp>,
     pub(crate) claim: Option<usize>,
+    pub(crate) gate: Gate,
+    pub(crate) pacing: News,
+    /// Chats that got their first message.
+    pub(crate) known: Vec<Jid>,
+    /// The connection said nothing.
+    pub(crate) silent: bool,
     /// Messages on their way at once, where no tenant says otherwise.
     pub(crate) concurrency: usize,
 }
@@ -38,6 +46,10 @@ pub(crate) struct Done {
     /// Outbound messages whose state moved.
     pub(crate) moved: Vec<MessageId>,
     pub(crate) claimed: Vec<Claimed>,
+    /// How far the session has used its limits, after a claim that heeded them.
+    pub(crate) pacing: Option<Pacing>,
+    /// The claim may be repeated at once.
+    pub(crate) more: bool,
     /// Messages that may be on their way at once, as the claim found it.
     pub(crate) concurrency: Option<u32>,
     pub(crate) sent: u64,
@@ -52,6 +64,9 @@ impl Batch {
             && !self.clear_keys
             && self.observed.is_empty()
             && self.claim.is_none()
+            && self.pacing.is_empty()
+            && self.known.is_empty()
+            && !self.silent
     }
 
     /// Passes the failpoint between the server's word and its commit.
@@ -117,14 +132,55 @@ impl Batch {
             };
             sessions::observe(tx, lease, &active, now)?;
         }
-        if let Some(asked) = self.claim {
-            let asked = u32::try_from(asked).unwrap_or(u32::MAX);
-            let usual = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
-            let claims = queue::claim_within(tx, lease, asked, usual, now)?;
-            done.claimed = claims.claimed;
-            done.concurrency = claims.concurrency;
-        }
+        self.tell(tx, lease, now)?;
+        self.claim(tx, lease, now, &mut done)?;
         Ok(done)
+    }
+
+    /// What there is to say about pacing and the connection.
+    fn tell(&self, tx: &mut Tx<'_>, lease: &Lease, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(state) = &self.pacing.state {
+            pacing::save(tx, lease, state)?;
+        }
+        for pause in &self.pacing.paused {
+            pacing::paused(tx, lease, pause, now)?;
+        }
+        for pause in &self.pacing.resumed {
+            pacing::resumed(tx, lease, pause, now)?;
+        }
+        if !self.known.is_empty() {
+            pacing::note_known(tx, lease, &self.known)?;
+        }
+        if self.silent {
+            sessions::note_silence(tx, lease, now)?;
+        }
+        Ok(())
+    }
+
+    fn claim(
+        &self,
+        tx: &mut Tx<'_>,
+        lease: &Lease,
+        now: Timestamp,
+        done: &mut Done,
+    ) -> Result<(), StoreError> {
+        let Some(asked) = self.claim else {
+            return Ok(());
+        };
+        let asked = u32::try_from(asked).unwrap_or(u32::MAX);
+        let usual = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
+        let claims = match &self.gate {
+            Gate::Open => queue::claim_within(tx, lease, asked, usual, now)?,
+            Gate::Narrow(narrow) => {
+                let narrowed = narrow.claim(tx, lease, asked, usual, now)?;
+                done.pacing = Some(narrowed.state);
+                done.more = narrowed.more;
+                narrowed.claims
+            }
+        };
+        done.claimed = claims.claimed;
+        done.concurrency = claims.concurrency;
+        Ok(())
     }
 }
 

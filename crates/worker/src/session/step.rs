@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wagate_domain::message::Failure;
+use wagate_domain::pacing::{Reason, Scope};
+use wagate_domain::retry::Verdict;
 use wagate_domain::session::LinkReason;
 use wagate_domain::{
     Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, RetryClass, Timestamp, WaMessageId,
@@ -77,7 +79,7 @@ pub(crate) enum Input {
     NotWritten {
         wa_id: WaMessageId,
         flight: u64,
-        class: RetryClass,
+        verdict: Verdict,
         failure: Failure,
     },
     /// The network seems to be back.
@@ -124,6 +126,16 @@ pub(crate) enum Effect {
     },
     /// The claim ends; the message waits for the session. Counts as no attempt.
     PutBack { wa_id: WaMessageId },
+    /// The claim ends; the message waits for the end of a pause. Counts as no attempt.
+    Hold { wa_id: WaMessageId, scope: Scope },
+    /// WhatsApp wants the session to send nothing of this scope, for the time that it named or for a guess.
+    Pause {
+        scope: Scope,
+        reason: Reason,
+        named: Option<Duration>,
+    },
+    /// Tells the tenant that the connection was up and said nothing.
+    TellSilent,
     /// The claim ends; the message has failed for good.
     Fail {
         wa_id: WaMessageId,
@@ -263,10 +275,10 @@ impl Core {
             Input::NotWritten {
                 wa_id,
                 flight,
-                class,
+                verdict,
                 failure,
             } => {
-                self.not_written(&wa_id, flight, class, failure, out);
+                self.not_written(&wa_id, flight, verdict, failure, out);
             }
             Input::Nudge => self.nudge(now, out),
             Input::Tick => {}
@@ -403,11 +415,16 @@ impl Core {
                 self.acked(&wa_id, Answer::Nack(code), out);
             }
             EngineEvent::AckTimeout { wa_id } => self.ack_timeout(&wa_id, out),
+            EngineEvent::RateLimited => out.push(Effect::Pause {
+                scope: Scope::All,
+                reason: Reason::RateLimited,
+                named: None,
+            }),
+            EngineEvent::Silent => out.push(Effect::TellSilent),
             EngineEvent::Ended(ended) => self.ended(now, ended, out),
             // The actor commits receipts, the engine counts and logs the others; nothing in the
             // session's state follows from them.
             EngineEvent::Receipt { .. }
-            | EngineEvent::Silent
             | EngineEvent::Undecryptable { .. }
             | EngineEvent::Missed { .. } => {}
         }

@@ -12,7 +12,7 @@ use wagate_store::{StoreError, sessions};
 use super::commit::END_WITHIN;
 use super::{Actor, EVENTS_MAX, Job, Outcome, Turn, fault};
 use crate::session::inbound::Sink;
-use crate::session::outbound::{self, Outgoing};
+use crate::session::outbound::{Outgoing, Sender};
 use crate::session::step::{Effect, Input};
 
 /// Rows of a deleted session that one transaction removes.
@@ -103,9 +103,15 @@ impl Actor {
             content: claimed.content.clone(),
             expires_at: claimed.expires_at,
         };
-        let (device, clock) = (device.clone(), Arc::clone(&self.shared.clock));
+        let sender = Sender {
+            device: device.clone(),
+            shared: Arc::clone(&self.shared),
+            lease: self.lease.clone(),
+            ahead: self.paced.ahead(),
+            typing: self.paced.typing(claimed.content.as_text()),
+        };
         self.jobs
-            .spawn(async move { Job::Input(outbound::send(device, clock, outgoing).await) });
+            .spawn(async move { Job::Input(sender.send(outgoing).await) });
     }
 
     /// Removes the session's rows, a bounded number at a time.

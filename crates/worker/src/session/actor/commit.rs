@@ -124,12 +124,13 @@ impl Actor {
                 message: message.clone(),
             });
         }
-        if !batch.observed.is_empty() {
+        if !batch.observed.is_empty() || !batch.pacing.is_empty() {
             bus.publish(BusMessage::SessionChanged {
                 session: self.lease.session.clone(),
             });
         }
-        if !batch.observed.is_empty() || !done.moved.is_empty() || !done.claimed.is_empty() {
+        let told = !batch.pacing.is_empty() || batch.silent || !batch.observed.is_empty();
+        if told || !done.moved.is_empty() || !done.claimed.is_empty() {
             bus.publish(BusMessage::EventsAppended {
                 tenant: self.lease.tenant.clone(),
             });
@@ -154,6 +155,12 @@ impl Actor {
             });
             claimed.push((one.wa_id.clone(), one.attempt));
             self.claims.insert(one.wa_id.clone(), one);
+        }
+        if let Some(state) = done.pacing {
+            self.paced.claimed(state);
+        }
+        if done.more {
+            self.backlog.push(Input::Wake);
         }
         let concurrency = done.concurrency.and_then(|most| usize::try_from(most).ok());
         concurrency

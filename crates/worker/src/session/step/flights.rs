@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use wagate_domain::message::Failure;
+use wagate_domain::retry::{Fault, SessionMove, Trouble, Verdict};
 use wagate_domain::{RetryClass, WaMessageId};
-use wagate_engine::nack_class;
 
 use super::{Core, Effect};
 
@@ -96,7 +96,7 @@ impl Core {
         &mut self,
         wa_id: &WaMessageId,
         number: u64,
-        class: RetryClass,
+        verdict: Verdict,
         failure: Failure,
         out: &mut Vec<Effect>,
     ) {
@@ -106,7 +106,7 @@ impl Core {
         match flight.phase {
             // An earlier attempt has arrived meanwhile.
             Phase::Sending(Answer::Ack) => self.land(wa_id),
-            Phase::Sending(_) | Phase::Written => self.give_up(wa_id, class, failure, out),
+            Phase::Sending(_) | Phase::Written => self.give_up(wa_id, verdict, failure, out),
         }
     }
 
@@ -128,7 +128,7 @@ impl Core {
             code: format!("whatsapp_{code}"),
             reason: format!("WhatsApp refused the message with code {code}"),
         };
-        self.give_up(wa_id, nack_class(code), failure, out);
+        self.give_up(wa_id, Trouble::Message(code).verdict(), failure, out);
     }
 
     pub(super) fn ack_timeout(&mut self, wa_id: &WaMessageId, out: &mut Vec<Effect>) {
@@ -141,7 +141,8 @@ impl Core {
                 code: "unconfirmed".to_owned(),
                 reason: "WhatsApp did not acknowledge the message".to_owned(),
             };
-            self.give_up(wa_id, RetryClass::Backoff, failure, out);
+            let verdict = Trouble::Ours(Fault::NoAck).verdict();
+            self.give_up(wa_id, verdict, failure, out);
         }
     }
 
@@ -149,7 +150,7 @@ impl Core {
     fn give_up(
         &mut self,
         wa_id: &WaMessageId,
-        class: RetryClass,
+        Verdict { class, session }: Verdict,
         failure: Failure,
         out: &mut Vec<Effect>,
     ) {
@@ -157,6 +158,21 @@ impl Core {
             return;
         };
         let wa_id = wa_id.clone();
+        if let SessionMove::Pauses {
+            scope,
+            reason,
+            named,
+        } = session
+        {
+            out.push(Effect::Pause {
+                scope,
+                reason,
+                named,
+            });
+            out.push(Effect::Hold { wa_id, scope });
+            self.hungry = true;
+            return;
+        }
         match class {
             RetryClass::SessionDown => {
                 // Not before the next wake-up, tick or connection: else this would spin.

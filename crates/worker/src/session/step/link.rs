@@ -1,6 +1,7 @@
 //! The part of the core that follows the connection: linking, losing it, ending.
 
 use wagate_domain::message::Failure;
+use wagate_domain::pacing::{Reason, Scope};
 use wagate_domain::session::LinkReason;
 use wagate_domain::{Backoff, LinkChallenge, LinkMethod, LinkState, Timestamp, WaMessageId};
 use wagate_engine::{Ended, Identity};
@@ -197,14 +198,14 @@ impl Core {
         if self.goal != Goal::Run {
             // Asked for; `settle` finishes. A logout that comes from the phone while we stop counts.
             if unlinked && matches!(self.goal, Goal::Stop | Goal::Restart | Goal::Leave) {
-                self.permanent(ended, out);
+                self.permanent(now, ended, out);
             }
             return;
         }
         match ended {
             Ended::Fault { reason } => self.fault(now, &reason, out),
             Ended::Stopped => self.fault(now, "the device stopped unasked", out),
-            ended => self.permanent(ended, out),
+            ended => self.permanent(now, ended, out),
         }
     }
 
@@ -235,7 +236,7 @@ impl Core {
     }
 
     /// The device ended for a reason that trying again does not cure.
-    fn permanent(&mut self, ended: Ended, out: &mut Vec<Effect>) {
+    fn permanent(&mut self, now: Timestamp, ended: Ended, out: &mut Vec<Effect>) {
         let link = match ended {
             Ended::LoggedOut { reason } => {
                 // The keys are worthless, and linking again must begin without them.
@@ -253,6 +254,11 @@ impl Core {
             }
             Ended::Replaced => LinkState::Replaced,
             Ended::Banned { until, code } => {
+                out.push(Effect::Pause {
+                    scope: Scope::All,
+                    reason: Reason::Banned,
+                    named: until.map(|until| until.since(now)),
+                });
                 let text = format!("WhatsApp banned the number for a time (code {code})");
                 LinkState::Banned {
                     until,

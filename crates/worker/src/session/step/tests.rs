@@ -3,6 +3,7 @@
 
 mod model;
 
+use wagate_domain::retry::{Fault, Trouble};
 use wagate_domain::{Jid, PhoneNumber};
 use wagate_engine::Ended;
 
@@ -312,11 +313,12 @@ fn a_shutdown_that_is_said_again_and_again_does_not_wait_longer() {
     let (mut core, id) = one_written();
     core.step(NOW, [Input::Shutdown]);
     let end = core.next_tick().unwrap();
-    for quarter in 1..=20 {
-        let now = NOW.plus(Duration::from_millis(250 * quarter));
-        core.step(now, [Input::Shutdown]);
-    }
     assert_eq!(end.since(NOW), bounds().drain_within);
+    for quarter in 1..20 {
+        let now = NOW.plus(Duration::from_millis(250 * quarter));
+        assert_eq!(core.step(now, [Input::Shutdown]), []);
+    }
+    assert_eq!(core.step(end, [Input::Tick]), [Effect::Stop]);
     let effects = core.step(end, [Input::Device(EngineEvent::Ended(Ended::Stopped))]);
     assert_eq!(effects[0], Effect::PutBack { wa_id: id });
 }
@@ -448,11 +450,10 @@ fn an_acknowledgement_that_overtakes_the_call_counts() {
     };
     let effects = core.step(NOW, [Input::Device(ack)]);
     assert_eq!(effects, [Effect::Acked { wa_id: id.clone() }]);
-    let class = RetryClass::Backoff;
     let late = Input::NotWritten {
         wa_id: id,
         flight: 1,
-        class,
+        verdict: Trouble::Ours(Fault::Timeout).verdict(),
         failure: failure(),
     };
     assert_eq!(core.step(NOW, [late]), [Effect::Claim { asked: 3 }]);
@@ -502,4 +503,70 @@ fn five_retries_then_unconfirmed() {
         );
         assert!(format!("{:?}", effects[0]).contains("unconfirmed"));
     }
+}
+
+fn nacked(code: u32) -> (WaMessageId, Vec<Effect>) {
+    let (mut core, id) = one_written();
+    let nack = EngineEvent::ServerAck {
+        wa_id: id.clone(),
+        chat: None,
+        error: Some(code),
+        at: NOW,
+    };
+    (id, core.step(NOW, [Input::Device(nack)]))
+}
+
+#[test]
+fn a_refusal_that_asks_for_patience_pauses_the_session_and_fails_nothing() {
+    let table = [
+        (463, Scope::NewChats, Reason::ReachOutLimited),
+        (475, Scope::NewChats, Reason::NewChatsCapped),
+        (429, Scope::All, Reason::RateLimited),
+    ];
+    for (code, scope, reason) in table {
+        let (wa_id, effects) = nacked(code);
+        let pause = Effect::Pause {
+            scope,
+            reason,
+            named: None,
+        };
+        // The claim that follows heeds the pause, which the actor knows by then.
+        let claim = Effect::Claim { asked: 3 };
+        assert_eq!(effects, [pause, Effect::Hold { wa_id, scope }, claim]);
+    }
+}
+
+#[test]
+fn a_connection_that_ends_for_too_many_requests_pauses_the_session() {
+    let (mut core, _) = one_written();
+    let effects = core.step(NOW, [Input::Device(EngineEvent::RateLimited)]);
+    let named = None;
+    let pause = Effect::Pause {
+        scope: Scope::All,
+        reason: Reason::RateLimited,
+        named,
+    };
+    assert_eq!(effects[0], pause);
+}
+
+#[test]
+fn a_ban_for_a_time_pauses_until_then() {
+    let (mut core, id) = one_written();
+    let until = Some(NOW.plus(Duration::from_secs(3600)));
+    let banned = EngineEvent::Ended(Ended::Banned { until, code: 101 });
+    let effects = core.step(NOW, [Input::Device(banned)]);
+    let pause = Effect::Pause {
+        scope: Scope::All,
+        reason: Reason::Banned,
+        named: Some(Duration::from_secs(3600)),
+    };
+    assert_eq!(effects[..2], [Effect::PutBack { wa_id: id }, pause]);
+    assert_eq!(effects.last(), Some(&Effect::End));
+}
+
+#[test]
+fn silence_is_told() {
+    let (mut core, _) = one_written();
+    let effects = core.step(NOW, [Input::Device(EngineEvent::Silent)]);
+    assert_eq!(effects[0], Effect::TellSilent);
 }

@@ -116,7 +116,9 @@ impl Model {
                     *row = Row::Claimed { sent: true };
                     self.calls.push((wa_id, flight));
                 }
-                Effect::Retry { wa_id, .. } | Effect::PutBack { wa_id } => {
+                Effect::Retry { wa_id, .. }
+                | Effect::PutBack { wa_id }
+                | Effect::Hold { wa_id, .. } => {
                     let row = self.rows.get_mut(&wa_id).unwrap();
                     // An acknowledgement may have finished it: the store then ignores this.
                     if *row != Row::Finished {
@@ -194,8 +196,8 @@ impl Model {
             Op::AckTimeout(n) if self.up => {
                 self.input(Input::Device(EngineEvent::AckTimeout { wa_id: wa_id(n) }));
             }
-            Op::CallReturns(n, written) => self.call_returns(n, written, RetryClass::Backoff),
-            Op::SessionDown(n) => self.call_returns(n, false, RetryClass::SessionDown),
+            Op::CallReturns(n, written) => self.call_returns(n, written, Fault::Timeout),
+            Op::SessionDown(n) => self.call_returns(n, false, Fault::NotConnected),
             Op::DeviceSettles => self.device_settles(),
             Op::DeviceFaults if self.up => {
                 self.ends(Ended::Fault {
@@ -238,7 +240,7 @@ impl Model {
         self.input(Input::Device(event));
     }
 
-    fn call_returns(&mut self, n: usize, written: bool, class: RetryClass) {
+    fn call_returns(&mut self, n: usize, written: bool, fault: Fault) {
         if self.calls.is_empty() {
             return;
         }
@@ -249,7 +251,7 @@ impl Model {
             Input::NotWritten {
                 wa_id,
                 flight,
-                class,
+                verdict: Trouble::Ours(fault).verdict(),
                 failure: failure(),
             }
         });
