@@ -10,6 +10,8 @@
 
 #[path = "sandbox/harness.rs"]
 mod harness;
+#[path = "sandbox/holding.rs"]
+mod holding;
 #[path = "sandbox/leases.rs"]
 mod leases;
 #[path = "sandbox/messages.rs"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use wagate_domain::{
-    Backoff, Clock as _, Content, Desired, Jid, LinkChallenge, LinkMethod, MessageId, MessageState,
+    Backoff, Clock, Content, Desired, Jid, LinkChallenge, LinkMethod, MessageId, MessageState,
     SessionId, SessionName, SystemClock, TenantId, Timestamp, WorkerId,
 };
 use wagate_engine::{Endpoint, Engine, EngineOptions, WaVersion};
@@ -71,6 +71,11 @@ impl Harness {
 
     /// Starts a worker with an engine of its own, as another process would have.
     pub(crate) async fn worker(&self, options: WorkerOptions) -> Worker {
+        self.worker_by(options, Arc::new(SystemClock)).await
+    }
+
+    /// As [`Self::worker`], by another clock.
+    pub(crate) async fn worker_by(&self, options: WorkerOptions, clock: Arc<dyn Clock>) -> Worker {
         let endpoint = Endpoint::at(&self.network.ws_url(), None).unwrap();
         let engine = EngineOptions {
             version: WaVersion::Fixed(2, 3000, 1_030_000_000),
@@ -83,8 +88,7 @@ impl Harness {
             },
             ..EngineOptions::new(endpoint)
         };
-        let clock = Arc::new(SystemClock);
-        let engine = Engine::new(engine, self.db.clone(), Arc::clone(&clock) as _).unwrap();
+        let engine = Engine::new(engine, self.db.clone(), Arc::clone(&clock)).unwrap();
         Worker::start(options, self.db.clone(), self.bus.clone(), engine, clock)
             .await
             .unwrap()

@@ -1,6 +1,7 @@
 //! Goal: the walks that sessions and messages take, one by one. Method: inputs by hand into the pure core.
 //! `model` drives it with random ones.
 
+mod flights;
 mod model;
 
 use wagate_domain::retry::{Fault, Trouble};

@@ -1,0 +1,128 @@
+//! Goal: what a holder leaves behind, and what it does not: claims, keys, a second device, a clock that
+//! jumps (SL-1, MP-2). Method: leases and clocks moved behind the worker's back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use wagate_domain::{Clock, Desired, LinkState, MessageState, SystemClock, Timestamp, WorkerId};
+use wagate_store::bus::BusMessage;
+use wagate_store::device_state::{self, StateKind};
+use wagate_store::{leases, queue};
+use wagate_worker::WorkerOptions;
+
+use crate::harness::{FRIEND, Harness, OWNER, now, options};
+
+/// The engine's own row of a device.
+const DEVICE: StateKind = StateKind(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_worker_had_in_flight_is_sent_by_the_next_holder() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let first = harness.worker(options("first")).await;
+    let session = harness.linked("kept", &owner).await;
+    assert!(first.stop(Duration::from_secs(10)).await);
+    let message = harness.accept(&session, FRIEND, "in flight").await;
+    let dead = WorkerId::parse("dead").unwrap();
+    let claimed = harness
+        .db
+        .write(move |tx| {
+            let ttl = Duration::from_secs(1);
+            let lease = leases::acquire_some(tx, &dead, 1, ttl, now())?.remove(0);
+            queue::claim(tx, &lease, 3, now())
+        })
+        .await
+        .unwrap();
+    assert_eq!(claimed.len(), 1);
+    let second = harness.worker(options("second")).await;
+    let seen = harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    assert_eq!((seen.wa_id, seen.attempts), (claimed[0].wa_id.clone(), 2));
+    assert_eq!(friend.texts(), ["in flight"]);
+    assert!(second.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_waits_for_the_database_lets_go_when_its_lease_ends() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let worker = harness.worker(options("waiting")).await;
+    let session = harness.linked("hanging", &owner).await;
+    let (free, held) = std::sync::mpsc::channel::<()>();
+    let hang = harness.db.write(move |_| {
+        let _released = held.recv();
+        Ok(())
+    });
+    let look = async {
+        // In the middle of a turn: it would claim.
+        let session = session.clone();
+        harness.bus.publish(BusMessage::QueueReady { session });
+        owner.expect_companions_online(0).await.unwrap();
+        drop(free);
+    };
+    let (hung, ()) = tokio::join!(hang, look);
+    hung.unwrap();
+    harness.until_connected(&session).await;
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_leaves_no_keys() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let worker = harness.worker(options("tidy")).await;
+    let session = harness.linked("gone", &owner).await;
+    let keys = async || {
+        let session = session.clone();
+        let exist = move |tx: &mut wagate_store::Tx<'_>| device_state::exists(tx, &session, DEVICE);
+        harness.db.read(exist).await.unwrap()
+    };
+    assert!(keys().await);
+    harness.want(&session, Desired::LoggedOut).await;
+    let out = |s: &wagate_store::sessions::Session| matches!(s.link, LinkState::LoggedOut { .. });
+    harness.until_session(&session, "logged out", out).await;
+    assert!(!keys().await);
+    assert_eq!(owner.companions(), 0);
+    assert!(worker.stop(Duration::from_secs(10)).await);
+}
+
+/// The machine's clock, set forward by hand.
+#[derive(Debug, Default)]
+struct Forward(AtomicI64);
+
+impl Clock for Forward {
+    fn now(&self) -> Timestamp {
+        let ahead = u64::try_from(self.0.load(Ordering::SeqCst)).unwrap();
+        SystemClock.now().plus(Duration::from_secs(ahead))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ends_no_linking() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let clock = Arc::new(Forward::default());
+    let patient = WorkerOptions {
+        lease_ttl: Duration::from_secs(3600),
+        link_timeout: Duration::from_secs(60),
+        ..options("jumping")
+    };
+    let worker = harness.worker_by(patient, Arc::clone(&clock) as _).await;
+    let session = harness.session("linking").await;
+    let shown = harness
+        .until_session(&session, "a QR code", |s| s.challenge.is_some())
+        .await;
+    let Some(wagate_domain::LinkChallenge::Qr { qr, .. }) = shown.challenge else {
+        panic!("no QR code")
+    };
+    clock.0.store(120, Ordering::SeqCst);
+    owner.scan(&qr).await.unwrap();
+    harness.until_connected(&session).await;
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
