@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 /// A fixed loop and a fixed write, timed.
 #[derive(Clone, Debug, Serialize)]
@@ -20,15 +20,7 @@ pub(crate) struct Calibration {
 
 /// Takes about 100 ms.
 pub(crate) fn measure() -> Result<Calibration> {
-    let started = Instant::now();
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    for _ in 0..20_000_000u32 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-    }
-    std::hint::black_box(state);
-    let loop_us = started.elapsed().as_micros();
+    let loop_us = spin(20_000_000).as_micros();
 
     let mut file = tempfile::tempfile()?;
     let mut waits = Vec::with_capacity(50);
@@ -49,4 +41,17 @@ pub(crate) fn measure() -> Result<Calibration> {
         fdatasync_us: waits[waits.len() / 2],
         cpu_pressure,
     })
+}
+
+/// Times a fixed loop of so many turns.
+pub(crate) fn spin(turns: u32) -> Duration {
+    let started = Instant::now();
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..turns {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    std::hint::black_box(state);
+    started.elapsed()
 }

@@ -88,55 +88,11 @@ enum Scenario {
         in_flight: usize,
     },
     /// B05: texts that come in, until their events were read.
-    Inbound {
-        #[arg(long, default_value_t = 50_000)]
-        messages: usize,
-        #[arg(long, default_value_t = 50)]
-        sessions: usize,
-        #[arg(long, default_value_t = 20)]
-        contacts: usize,
-        /// Texts on their way at any time.
-        #[arg(long, default_value_t = 1024)]
-        in_flight: usize,
-        /// So many percent of the texts are from people who never wrote before.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
-        strangers: u8,
-        /// Length of the second part, at half the rate, in seconds.
-        #[arg(long, default_value_t = 30)]
-        seconds: u64,
-    },
+    Inbound(inbound::Options),
     /// B06: first messages to many recipients, while another tenant sends steadily.
-    Campaign {
-        #[arg(long, default_value_t = 20_000)]
-        recipients: usize,
-        #[arg(long, default_value_t = 50)]
-        sessions: usize,
-        /// Messages accepted and not yet delivered at any time.
-        #[arg(long, default_value_t = 1024)]
-        in_flight: usize,
-        /// Sends a second of the other tenant.
-        #[arg(long, default_value_t = 10)]
-        rate: u32,
-        /// How long the other tenant is measured alone, in seconds.
-        #[arg(long, default_value_t = 30)]
-        alone: u64,
-    },
+    Campaign(campaign::Options),
     /// B07: many tenants that send steadily beside one with a large backlog; then equal backlogs.
-    Fairness {
-        #[arg(long, default_value_t = 1_000_000)]
-        backlog: usize,
-        #[arg(long, default_value_t = 19)]
-        others: usize,
-        /// Sends a second of each of them.
-        #[arg(long, default_value_t = 5)]
-        rate: u32,
-        /// Length of each measurement, in seconds.
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-        /// Messages of each tenant's equal backlog.
-        #[arg(long, default_value_t = 1000)]
-        equal: usize,
-    },
+    Fairness(fairness::Options),
     /// How queueing and claiming grow with what waits (the store alone).
     GrowthQueue {
         #[arg(
@@ -213,14 +169,6 @@ async fn run(scenario: Scenario) -> Result<()> {
             chats,
             rounds,
         } => scenarios::growth_history::run(&messages, sessions, chats, rounds).await,
-        Scenario::Gateway { .. } => Ok(()),
-        flow => run_flow(flow).await,
-    }
-}
-
-/// The scenarios in which messages flow.
-async fn run_flow(scenario: Scenario) -> Result<()> {
-    match scenario {
         Scenario::SyncSend {
             rates,
             seconds,
@@ -239,55 +187,9 @@ async fn run_flow(scenario: Scenario) -> Result<()> {
             let load = Load::new(sessions, contacts);
             scenarios::saturated::run(messages, in_flight, load).await
         }
-        Scenario::Inbound {
-            messages,
-            sessions,
-            contacts,
-            in_flight,
-            strangers,
-            seconds,
-        } => {
-            let options = inbound::Options {
-                messages,
-                in_flight,
-                strangers: usize::from(strangers),
-                seconds,
-                load: Load::new(sessions, contacts),
-            };
-            inbound::run(options).await
-        }
-        Scenario::Campaign {
-            recipients,
-            sessions,
-            in_flight,
-            rate,
-            alone,
-        } => {
-            let options = campaign::Options {
-                recipients,
-                sessions,
-                in_flight,
-                rate,
-                alone,
-            };
-            campaign::run(options).await
-        }
-        Scenario::Fairness {
-            backlog,
-            others,
-            rate,
-            seconds,
-            equal,
-        } => {
-            let options = fairness::Options {
-                backlog,
-                others,
-                rate,
-                seconds,
-                equal,
-            };
-            fairness::run(options).await
-        }
-        other => anyhow::bail!("{other:?} is not a scenario in which messages flow"),
+        Scenario::Inbound(options) => inbound::run(options).await,
+        Scenario::Campaign(options) => campaign::run(options).await,
+        Scenario::Fairness(options) => fairness::run(options).await,
+        Scenario::Gateway { .. } => Ok(()),
     }
 }

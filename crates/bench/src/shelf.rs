@@ -11,6 +11,7 @@ use wagate_domain::{Jid, Timestamp, WorkerId};
 use wagate_store::sessions::{self, NewSession};
 use wagate_store::{Db, DbOptions, Lease, MasterKey, Sealer, StoreError, Tx, leases, tenants};
 
+use crate::calibration;
 use crate::load::histogram;
 use crate::report;
 
@@ -112,23 +113,56 @@ impl Cost {
             .saturating_record(u64::try_from(each).unwrap_or(u64::MAX));
     }
 
-    pub(crate) fn median(&self) -> u64 {
-        self.0.value_at_quantile(0.5)
-    }
-
-    pub(crate) fn p99(&self) -> u64 {
-        self.0.value_at_quantile(0.99)
+    /// Notes what a fixed loop takes at this moment: see [`Curve`].
+    pub(crate) fn add_loop(&mut self) {
+        self.add(calibration::spin(500_000), 1);
     }
 
     pub(crate) fn to_json(&self) -> Value {
         json!({
-            "p50_us": report::ratio(self.median(), 1000),
-            "p99_us": report::ratio(self.p99(), 1000),
+            "p50_us": report::ratio(self.0.value_at_quantile(0.5), 1000),
+            "p99_us": report::ratio(self.0.value_at_quantile(0.99), 1000),
         })
     }
 }
 
-/// How much dearer the last is than the first.
-pub(crate) fn growth(values: &[u64]) -> Option<f64> {
-    Some(report::ratio(*values.last()?, *values.first()?))
+/// How a cost grows from step to step. The machine is not equally fast in all of them: each step's cost
+/// is taken in proportion to a fixed loop that ran in between.
+#[derive(Debug, Default)]
+pub(crate) struct Curve(Vec<f64>);
+
+impl Curve {
+    /// Adds a step's cost at this quantile.
+    pub(crate) fn add(&mut self, cost: &Cost, quantile: f64, fixed: &Cost) {
+        let cost = cost.0.value_at_quantile(quantile);
+        self.0
+            .push(report::ratio(cost, fixed.0.value_at_quantile(0.5)));
+    }
+
+    /// How much dearer the last step is than the first.
+    pub(crate) fn growth(&self) -> Option<f64> {
+        let (first, last) = (self.0.first()?, self.0.last()?);
+        Some((last / first * 1000.0).round() / 1000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(micros: u64) -> Cost {
+        let mut cost = Cost::new().unwrap();
+        cost.add(Duration::from_micros(micros), 1);
+        cost
+    }
+
+    #[test]
+    fn a_slower_machine_is_no_growth() {
+        let mut curve = Curve::default();
+        curve.add(&cost(1000), 0.5, &cost(100));
+        curve.add(&cost(2000), 0.5, &cost(200));
+        assert!((curve.growth().unwrap() - 1.0).abs() < 0.01, "{curve:?}");
+        curve.add(&cost(2000), 0.5, &cost(100));
+        assert!((curve.growth().unwrap() - 2.0).abs() < 0.01, "{curve:?}");
+    }
 }

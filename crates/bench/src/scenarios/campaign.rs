@@ -15,14 +15,21 @@ use crate::process;
 use crate::report;
 use crate::rig::{self, Rig};
 
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    pub(crate) recipients: usize,
-    pub(crate) sessions: usize,
-    pub(crate) in_flight: usize,
+    #[arg(long, default_value_t = 20_000)]
+    recipients: usize,
+    #[arg(long, default_value_t = 50)]
+    sessions: usize,
+    /// Messages accepted and not yet delivered at any time.
+    #[arg(long, default_value_t = 1024)]
+    in_flight: usize,
     /// Sends a second of the other tenant.
-    pub(crate) rate: u32,
+    #[arg(long, default_value_t = 10)]
+    rate: u32,
     /// How long the other tenant is measured alone, in seconds.
-    pub(crate) alone: u64,
+    #[arg(long, default_value_t = 30)]
+    alone: u64,
 }
 
 /// What the other tenant has: contacts that it has written to before.
@@ -31,21 +38,7 @@ const OTHERS_CONTACTS: usize = 20;
 pub(crate) async fn run(options: Options) -> Result<()> {
     let rig = Rig::start().await?;
     let sessions = options.sessions;
-    rig.link(0, sessions).await?;
-    let other = rig.tenant("other").await?;
-    rig.link_of(&other, sessions, sessions + 1).await?;
-    make_contacts(&rig, OTHERS_CONTACTS)?;
-    let load = Load {
-        first: sessions,
-        sessions: 1,
-        contacts: OTHERS_CONTACTS,
-    };
-    load.meet(&other).await?;
-    eprintln!("{} recipients …", options.recipients);
-    let recipient = |n: usize| rig::contact_number(OTHERS_CONTACTS + n);
-    for n in 0..options.recipients {
-        rig.account(&recipient(n), "Recipient")?;
-    }
+    let (other, load) = prepare(&rig, &options).await?;
 
     eprintln!("the other tenant alone for {} s …", options.alone);
     let stop = AtomicBool::new(false);
@@ -103,6 +96,29 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         }),
     )?;
     rig.stop().await
+}
+
+/// Links both tenants' sessions and makes everybody's accounts; gives the other tenant and its load.
+async fn prepare(rig: &Rig, options: &Options) -> Result<(Client, Load)> {
+    let sessions = options.sessions;
+    rig.link(0, sessions).await?;
+    let other = rig.tenant("other").await?;
+    rig.link_of(&other, sessions, sessions + 1).await?;
+    make_contacts(rig, OTHERS_CONTACTS)?;
+    let load = Load {
+        first: sessions,
+        ..Load::new(1, OTHERS_CONTACTS)
+    };
+    load.meet(&other).await?;
+    eprintln!("{} recipients …", options.recipients);
+    for n in 0..options.recipients {
+        rig.account(&recipient(n), "Recipient")?;
+    }
+    Ok((other, load))
+}
+
+fn recipient(n: usize) -> String {
+    rig::contact_number(OTHERS_CONTACTS + n)
 }
 
 /// The other tenant's sends, which wait for WhatsApp's word.

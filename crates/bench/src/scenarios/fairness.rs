@@ -17,17 +17,23 @@ use crate::load::{Paced, Senders, open_loop, to_f64};
 use crate::report;
 use crate::rig::{self, Rig};
 
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Messages that wait for the one tenant.
-    pub(crate) backlog: usize,
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: usize,
     /// How many other tenants there are, with one session each.
-    pub(crate) others: usize,
+    #[arg(long, default_value_t = 19)]
+    others: usize,
     /// Sends a second of each of them.
-    pub(crate) rate: u32,
+    #[arg(long, default_value_t = 5)]
+    rate: u32,
     /// Length of each measurement, in seconds.
-    pub(crate) seconds: u64,
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
     /// Messages of each tenant's equal backlog.
-    pub(crate) equal: usize,
+    #[arg(long, default_value_t = 1000)]
+    equal: usize,
 }
 
 /// The one tenant's.

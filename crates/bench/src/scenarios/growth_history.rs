@@ -9,7 +9,7 @@ use wagate_store::{Lease, PageRequest, outbox};
 
 use super::text;
 use crate::report;
-use crate::shelf::{Cost, Shelf, at, chat, growth};
+use crate::shelf::{Cost, Curve, Shelf, at, chat};
 
 /// Messages in one transaction while the database is filled.
 const FILL: usize = 500;
@@ -20,6 +20,7 @@ struct Costs {
     insert: Cost,
     page: Cost,
     chat_page: Cost,
+    fixed: Cost,
 }
 
 pub(crate) async fn run(
@@ -30,7 +31,8 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let shelf = Shelf::with_sessions(sessions).await?;
     let mut stored = 0;
-    let (mut insert, mut page, mut chat_page) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut insert, mut page, mut chat_page) =
+        (Curve::default(), Curve::default(), Curve::default());
     for &size in sizes {
         eprintln!("filling the history to {size} messages …");
         while stored < size {
@@ -40,9 +42,9 @@ pub(crate) async fn run(
             stored += count;
         }
         let costs = measure(&shelf, &mut stored, chats, rounds).await?;
-        insert.push(costs.insert.median());
-        page.push(costs.page.p99());
-        chat_page.push(costs.chat_page.p99());
+        insert.add(&costs.insert, 0.5, &costs.fixed);
+        page.add(&costs.page, 0.99, &costs.fixed);
+        chat_page.add(&costs.chat_page, 0.99, &costs.fixed);
         report::print_growth(
             "growth-history",
             &json!({ "messages": size, "sessions": sessions, "chats": chats, "rounds": rounds }),
@@ -50,9 +52,10 @@ pub(crate) async fn run(
                 "insert_one": costs.insert.to_json(),
                 "newest_of_a_session": costs.page.to_json(),
                 "newest_of_a_chat": costs.chat_page.to_json(),
-                "insert_ratio": growth(&insert),
-                "session_page_p99_ratio": growth(&page),
-                "chat_page_p99_ratio": growth(&chat_page),
+                "fixed_loop": costs.fixed.to_json(),
+                "insert_ratio": insert.growth(),
+                "session_page_p99_ratio": page.growth(),
+                "chat_page_p99_ratio": chat_page.growth(),
             }),
         )?;
     }
@@ -62,6 +65,7 @@ pub(crate) async fn run(
 
 async fn measure(shelf: &Shelf, stored: &mut usize, chats: usize, rounds: usize) -> Result<Costs> {
     let (mut insert, mut page, mut chat_page) = (Cost::new()?, Cost::new()?, Cost::new()?);
+    let mut fixed = Cost::new()?;
     for round in 0..rounds {
         // Far apart, so that it is not always the same pages of the file.
         let lease = &shelf.leases[round * 37 % shelf.leases.len()];
@@ -70,11 +74,13 @@ async fn measure(shelf: &Shelf, stored: &mut usize, chats: usize, rounds: usize)
         page.add(show(shelf, lease, None).await?, 1);
         let of = Some(chat(round * 61 % chats));
         chat_page.add(show(shelf, lease, of).await?, 1);
+        fixed.add_loop();
     }
     Ok(Costs {
         insert,
         page,
         chat_page,
+        fixed,
     })
 }
 

@@ -8,9 +8,8 @@ use wagate_store::queue::{self, Claimed};
 use wagate_store::{Lease, StoreError, Tx};
 
 use super::text;
-use crate::process;
 use crate::report;
-use crate::shelf::{Cost, Shelf, at, chat, growth};
+use crate::shelf::{Cost, Curve, Shelf, at, chat};
 
 /// Messages that one transaction queues, and that as many claims of three take out again.
 const BATCH: usize = 99;
@@ -22,14 +21,14 @@ struct Costs {
     enqueue: Cost,
     claim: Cost,
     finish: Cost,
-    cpu_us: f64,
+    fixed: Cost,
 }
 
 pub(crate) async fn run(depths: &[usize], chats: usize, rounds: usize) -> Result<()> {
     let shelf = Shelf::with_sessions(1).await?;
     let lease = shelf.leases.first().context("no session")?.clone();
     let (mut queued, mut next) = (0, 0);
-    let (mut enqueue, mut claim) = (Vec::new(), Vec::new());
+    let (mut enqueue, mut claim) = (Curve::default(), Curve::default());
     for &depth in depths {
         eprintln!("filling the queue to {depth} …");
         // A batch comes on top of what waits.
@@ -39,8 +38,8 @@ pub(crate) async fn run(depths: &[usize], chats: usize, rounds: usize) -> Result
             (next, queued) = (next + count, queued + count);
         }
         let costs = cycle(&shelf, &lease, &mut next, chats, rounds).await?;
-        enqueue.push(costs.enqueue.median());
-        claim.push(costs.claim.median());
+        enqueue.add(&costs.enqueue, 0.5, &costs.fixed);
+        claim.add(&costs.claim, 0.5, &costs.fixed);
         report::print_growth(
             "growth-queue",
             &json!({ "queued": depth, "chats": chats, "rounds": rounds }),
@@ -48,9 +47,9 @@ pub(crate) async fn run(depths: &[usize], chats: usize, rounds: usize) -> Result
                 "enqueue_one": costs.enqueue.to_json(),
                 "claim_three": costs.claim.to_json(),
                 "acknowledge_three": costs.finish.to_json(),
-                "cpu_us_per_message": costs.cpu_us,
-                "enqueue_ratio": growth(&enqueue),
-                "claim_ratio": growth(&claim),
+                "fixed_loop": costs.fixed.to_json(),
+                "enqueue_ratio": enqueue.growth(),
+                "claim_ratio": claim.growth(),
             }),
         )?;
     }
@@ -67,7 +66,7 @@ async fn cycle(
     rounds: usize,
 ) -> Result<Costs> {
     let (mut enqueue, mut claim, mut finish) = (Cost::new()?, Cost::new()?, Cost::new()?);
-    let before = process::usage(None)?;
+    let mut fixed = Cost::new()?;
     for _ in 0..rounds {
         enqueue.add(
             enqueue_some(shelf, lease, *next, BATCH, chats).await?,
@@ -80,6 +79,7 @@ async fn cycle(
                 .timed(move |tx| queue::claim(tx, &of, max, now))
                 .await?;
             claim.add(took, 1);
+            fixed.add_loop();
             let of = lease.clone();
             let (_, took) = shelf
                 .timed(move |tx| acknowledge(tx, &of, &claimed, now))
@@ -87,13 +87,11 @@ async fn cycle(
             finish.add(took, 1);
         }
     }
-    let after = process::usage(None)?;
-    let count = (rounds * BATCH) as u64;
     Ok(Costs {
         enqueue,
         claim,
         finish,
-        cpu_us: report::ratio((after.cpu_ms - before.cpu_ms) * 1000, count),
+        fixed,
     })
 }
 

@@ -23,14 +23,29 @@ use crate::rig::{self, Rig};
 /// Without a new text for so long the run has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    pub(crate) messages: usize,
-    pub(crate) in_flight: usize,
-    /// So many percent are from strangers.
-    pub(crate) strangers: usize,
-    /// Length of the second part, in seconds.
-    pub(crate) seconds: u64,
-    pub(crate) load: Load,
+    #[arg(long, default_value_t = 50_000)]
+    messages: usize,
+    #[arg(long, default_value_t = 50)]
+    sessions: usize,
+    #[arg(long, default_value_t = 20)]
+    contacts: usize,
+    /// Texts on their way at any time.
+    #[arg(long, default_value_t = 1024)]
+    in_flight: usize,
+    /// So many percent of the texts are from people who never wrote before.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
+    strangers: u8,
+    /// Length of the second part, at half the rate, in seconds.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+}
+
+impl Options {
+    fn load(&self) -> Load {
+        Load::new(self.sessions, self.contacts)
+    }
 }
 
 /// Who writes text number `n` to whom, and when each was sent or due.
@@ -64,7 +79,7 @@ impl Peers {
 pub(crate) async fn run(options: Options) -> Result<()> {
     let rig = Rig::start().await?;
     let peers = Arc::new(prepare(&rig, &options).await?);
-    let pairs = options.load.sessions * options.load.contacts;
+    let pairs = options.sessions * options.contacts;
     let mut feed = Feed::from_now(&rig.client).await?;
     eprintln!("{pairs} texts that begin the conversations …");
     receive(&mut feed, &peers, 0..pairs, Pace::InFlight(256)).await?;
@@ -90,7 +105,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             "messages": options.messages,
             "in_flight": options.in_flight,
             "strangers_percent": options.strangers,
-            "load": options.load.to_json(),
+            "load": options.load().to_json(),
         }),
         &json!({
             "messages_per_second": rate,
@@ -110,7 +125,7 @@ fn half_rate(rate: f64, seconds: u64) -> usize {
 
 /// Sessions write to the contacts first, who decrypt it: so they answer in the same conversation.
 async fn prepare(rig: &Rig, options: &Options) -> Result<Peers> {
-    let load = options.load;
+    let load = options.load();
     rig.link(0, load.sessions).await?;
     make_contacts(rig, load.contacts)?;
     let phone = |n| rig.network.phone(&rig::contact_number(n));
@@ -123,7 +138,9 @@ async fn prepare(rig: &Rig, options: &Options) -> Result<Peers> {
     }
     load.meet(&rig.client).await?;
     let texts = load.sessions * load.contacts + 2 * options.messages;
-    let stranger_every = 100_usize.checked_div(options.strangers).unwrap_or(0);
+    let stranger_every = 100_usize
+        .checked_div(usize::from(options.strangers))
+        .unwrap_or(0);
     let strangers = texts.checked_div(stranger_every).map_or(0, |all| all + 1);
     eprintln!("{strangers} strangers …");
     let strangers = (load.contacts..load.contacts + strangers)
