@@ -328,10 +328,13 @@ async fn the_same_idempotency_key_and_body_get_the_first_answer_and_another_body
     assert_eq!(again.header("idempotency-replayed"), "true");
     assert_eq!(again.data()["id"], first.data()["id"]);
     assert_eq!(again.data()["waMessageId"], first.data()["waMessageId"]);
-    send(json!({ "to": PEER, "text": "Bye!" }))
-        .go()
-        .await
-        .fails(409, "idempotency_conflict");
+    for other in [
+        json!({ "to": PEER, "text": "Bye!" }),
+        json!({ "to": "+62 898 7654 3211", "text": "Hello!" }),
+    ] {
+        let refused = send(other).go().await;
+        refused.fails(409, "idempotency_conflict");
+    }
 
     assert_eq!(hand.send_all().await, 1, "one message");
     let sent = send(text(PEER)).go().await;

@@ -80,6 +80,8 @@ async fn a_server_that_says_goodbye_and_stays_is_left() {
             _ => None,
         })
         .await;
+    // The end of the connection speaks for it: no time-out follows.
+    assert_eq!(companion.device.stats().awaiting_ack, 0);
     companion.connected().await;
     companion
         .device
