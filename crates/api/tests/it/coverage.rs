@@ -84,6 +84,7 @@ fn body(operation: &str) -> Option<Value> {
             Some(text)
         }
         "/api/v1/queue/config" | "/api/whatsapp/queue/config" => Some(json!({ "concurrency": 5 })),
+        "/api/v1/sessions/{session}/pacing" => Some(json!({ "gapMs": 10 })),
         "/api/v1/api-keys" => Some(json!({ "name": "another" })),
         "/api/session/create" => Some(json!({ "sessionId": "made", "userId": "u" })),
         "/api/session/start" => Some(json!({ "sessionId": "mine" })),

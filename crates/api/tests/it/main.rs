@@ -19,6 +19,7 @@ mod health;
 mod links;
 mod logs;
 mod messages;
+mod pacing;
 mod queue;
 mod sessions;
 mod support;
