@@ -2,9 +2,11 @@
 
 use wagate_domain::Clock as _;
 use wagate_domain::SystemClock;
-use wagate_engine::{Ended, EngineEvent};
+use wagate_engine::{Ended, EngineError, EngineEvent};
+use wagate_network::faults::{Action, FaultRule, Match};
+use wagate_store::StoreError;
 
-use crate::harness::{A, B, Companion, Harness};
+use crate::harness::{A, B, BOUND, Companion, Harness};
 
 /// Refuses the logins of A in this way and cuts the connection.
 async fn refused(how: &str) -> (Harness, Companion, Ended) {
@@ -166,6 +168,54 @@ async fn a_lost_lease_stops_the_device() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_that_waits_for_an_answer_ends_with_the_lease() {
+    let harness = Harness::start().await;
+    let (lease, mut companion) = harness.linked(A).await;
+    let mut asks = Match::from_device("iq").account(A);
+    asks.stanza.xmlns = Some("encrypt".to_owned());
+    let rule = FaultRule::new(asks, Action::Drop);
+    let rule = harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let device = companion.device.clone();
+    let mut sends = tokio::task::JoinSet::new();
+    sends.spawn(async move {
+        let id = wagate_domain::WaMessageId::generate();
+        let to = wagate_domain::Jid::pn(B);
+        let text = crate::harness::content("stale");
+        device.send(&id, &to, &text).await
+    });
+    let asked = || {
+        let report = harness
+            .network
+            .with_world(|world, _, _| world.faults.get(rule));
+        report.is_some_and(|report| report.hits > 0)
+    };
+    let asking = async {
+        while !asked() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(BOUND, asking)
+        .await
+        .expect("a question for keys");
+    let later = lease.expires.plus(std::time::Duration::from_secs(1));
+    harness.acquire("two", later).await;
+    // What comes in has to be remembered, and may not be (SL-1).
+    harness.phone(B).send(A, "hello").await.unwrap();
+    let sent = tokio::time::timeout(BOUND, sends.join_next()).await;
+    let sent = sent
+        .expect("the send ends with the lease")
+        .unwrap()
+        .unwrap();
+    let lost = EngineError::Store(StoreError::LeaseLost);
+    assert_eq!(sent.unwrap_err().to_string(), lost.to_string());
+    assert_eq!(companion.ended().await, Ended::LeaseLost);
+    harness.network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_was_never_started_ends_too() {
     let harness = Harness::start().await;
     let lease = harness.session().await;
@@ -187,7 +237,7 @@ async fn a_dropped_device_lets_go() {
     let harness = Harness::start().await;
     let (_, companion) = harness.linked(A).await;
     drop(companion);
-    let done = tokio::time::timeout(crate::harness::BOUND, harness.engine.shutdown());
+    let done = tokio::time::timeout(BOUND, harness.engine.shutdown());
     done.await.expect("its tasks ended");
     harness.phone(A).expect_companions_online(0).await.unwrap();
     harness.judge().await;
