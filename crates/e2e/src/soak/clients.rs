@@ -68,45 +68,23 @@ impl Clients {
     }
 
     /// Sends a text until it is known what became of it.
-    pub async fn send(&self, session: usize, contact: usize, marker: String, how: How) {
-        let request = Request {
-            marker: marker.clone(),
-            session,
-            contact,
-            ..Request::default()
+    pub async fn send(&self, request: Request, how: How) {
+        let key = request.marker.clone();
+        let other = Request {
+            marker: format!("{key}-other"),
+            reused_key: true,
+            attempts: Vec::new(),
+            ..request.clone()
         };
-        let at = self.book.request(request);
-        let end = self
-            .insist(at, (session, contact), (&marker, &marker), how)
-            .await;
-        let accepted = matches!(end, End::Accepted(_));
-        self.book.end(at, end);
-        if accepted && how == How::KeyReused {
-            let other = format!("{marker}-other");
-            let request = Request {
-                marker: other.clone(),
-                session,
-                contact,
-                reused_key: true,
-                ..Request::default()
-            };
-            let at = self.book.request(request);
-            let texts = (other.as_str(), marker.as_str());
-            let end = self
-                .insist(at, (session, contact), texts, How::NoWait)
-                .await;
-            self.book.end(at, end);
+        let end = self.insist(request, &key, how).await;
+        if how == How::KeyReused && matches!(end, End::Accepted(_)) {
+            self.insist(other, &key, How::NoWait).await;
         }
     }
 
-    async fn insist(
-        &self,
-        at: usize,
-        (session, contact): (usize, usize),
-        (text, key): (&str, &str),
-        how: How,
-    ) -> End {
-        let Some((name, tenant)) = self.slots.get(session) else {
+    /// Asks again and again with the same key, and writes down how it ended.
+    async fn insist(&self, request: Request, key: &str, how: How) -> End {
+        let Some((name, tenant)) = self.slots.get(request.session) else {
             return End::Open;
         };
         let wait = if let How::Wait(seconds) = how {
@@ -115,7 +93,11 @@ impl Clients {
             0
         };
         let path = format!("/api/v1/sessions/{name}/messages?wait={wait}");
-        let body = json!({ "to": contact_number(contact), "type": "text", "message": text });
+        let body = json!({
+            "to": contact_number(request.contact), "type": "text", "message": request.marker,
+            "priority": request.priority.as_str(),
+        });
+        let at = self.book.request(request);
         let started = Instant::now();
         let mut cut = if let How::Cut(ms) = how {
             Some(ms)
@@ -139,15 +121,17 @@ impl Clients {
             };
             let found = end_of(&attempt.answer);
             self.book.attempt(at, attempt);
-            match found {
-                Some(found) if repeats > 0 => {
-                    repeats -= 1;
-                    end = found;
-                }
-                Some(found) => return found,
-                None => sleep(AGAIN).await,
+            let Some(found) = found else {
+                sleep(AGAIN).await;
+                continue;
+            };
+            end = found;
+            if repeats == 0 {
+                break;
             }
+            repeats -= 1;
         }
+        self.book.end(at, end.clone());
         end
     }
 
@@ -288,7 +272,7 @@ fn end_of(answer: &Answer) -> Option<End> {
             ..
         } => Some(End::Accepted(message.clone())),
         Answer::Http {
-            status: 429 | 500..,
+            status: 429 | 503 | 504 | 507,
             ..
         }
         | Answer::Cut

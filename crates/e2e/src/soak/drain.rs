@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
+use wagate_network::handle::PhoneHandle;
 use wagate_network::world::World;
 
 use super::clients::Clients;
@@ -134,7 +135,7 @@ pub async fn gather(
         entries,
         network,
         sessions: rig.slots.iter().map(place).collect(),
-        contacts: rig.contacts.iter().map(|phone| phone.number()).collect(),
+        contacts: rig.contacts.iter().map(PhoneHandle::number).collect(),
         unsettled,
         concurrency: super::CONCURRENCY,
     })

@@ -12,7 +12,7 @@ use wagate_network::handle::PhoneHandle;
 
 use super::clients::Clients;
 use super::faults::Breaker;
-use super::journal::{Broken, Written};
+use super::journal::{Book, Broken, Request, Written};
 use super::plan::{Fault, Plan, Step, Timed};
 use super::rig::{Rig, contact_number, owner_number};
 
@@ -112,7 +112,7 @@ struct Runner {
     breaker: Breaker,
     contacts: Vec<PhoneHandle>,
     owners: Arc<Vec<PhoneHandle>>,
-    book: Arc<super::journal::Book>,
+    book: Arc<Book>,
     round: u32,
 }
 
@@ -123,10 +123,17 @@ impl Runner {
                 session,
                 contact,
                 number,
+                priority,
                 how,
             } => {
-                let marker = sent_marker(self.round, number);
-                self.clients.send(session, contact, marker, how).await;
+                let request = Request {
+                    marker: sent_marker(self.round, number),
+                    session,
+                    contact,
+                    priority,
+                    ..Request::default()
+                };
+                self.clients.send(request, how).await;
             }
             Step::Write {
                 contact,

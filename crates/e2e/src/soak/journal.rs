@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::plan::Priority;
+
 /// Attempts of one request that are kept; later ones are counted.
 const ATTEMPTS_MAX: usize = 2_000;
 
@@ -14,6 +16,7 @@ pub struct Request {
     pub marker: String,
     pub session: usize,
     pub contact: usize,
+    pub priority: Priority,
     /// The key was used before for another text: it must be refused.
     pub reused_key: bool,
     pub attempts: Vec<Attempt>,

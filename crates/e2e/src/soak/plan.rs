@@ -59,6 +59,7 @@ pub enum Step {
         session: usize,
         contact: usize,
         number: u32,
+        priority: Priority,
         how: How,
     },
     /// A contact writes to the owner of a session.
@@ -81,6 +82,15 @@ pub enum Step {
         ms: u64,
     },
     Fault(Fault),
+}
+
+/// Which of a session's messages go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
 }
 
 /// How a client sends.
@@ -190,6 +200,11 @@ fn workload(shape: &Shape, draw: &Draw, length: u64, dice: &mut Dice, steps: &mu
             session: dice.below(shape.sessions),
             contact: dice.below(shape.contacts),
             number,
+            priority: match dice.between(0, 9) {
+                0 => Priority::High,
+                1 => Priority::Low,
+                _ => Priority::Normal,
+            },
             how,
         };
         steps.push(Timed { at, step });
@@ -218,10 +233,10 @@ fn steering(shape: &Shape, draw: &Draw, length: u64, dice: &mut Dice, steps: &mu
     let mut at = dice.between(draw.pause_ms, draw.pause_ms * 3);
     while at < length {
         let session = dice.below(shape.sessions);
-        let step = if dice.percent(50) {
+        let step = if dice.percent(65) {
             Step::Restart { session }
         } else {
-            let ms = dice.between(200, draw.longest_ms.max(400) / 2);
+            let ms = dice.between(200, draw.longest_ms.max(800) / 4);
             Step::Pause { session, ms }
         };
         steps.push(Timed { at, step });
@@ -335,6 +350,17 @@ impl fmt::Display for Plan {
             writeln!(f, "{at:>8} {step:?}")?;
         }
         Ok(())
+    }
+}
+
+impl Priority {
+    /// The word for it in requests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
     }
 }
 

@@ -8,6 +8,13 @@ use super::{Breach, Index, breach, is_sent};
 use crate::soak::drive::round_of;
 use crate::soak::evidence::Stored;
 use crate::soak::journal::{Answer, End, Request};
+use crate::soak::plan::Priority;
+
+/// Messages that keep their order: those of a session to a contact with one priority.
+type Lane = (usize, usize, Priority);
+
+/// A message's place in the order of acceptance, where it was first shown, and its text.
+type Line<'a> = (i64, Option<u64>, &'a str);
 
 /// A failure that leaves open whether the message arrived.
 fn in_doubt(code: &str) -> bool {
@@ -127,8 +134,8 @@ pub(super) fn order(index: &Index<'_>, found: &mut Vec<Breach>) {
             asked_again.insert(id);
         }
     }
-    // By session and contact: place in the order of acceptance, first appearance, text.
-    let mut lanes: BTreeMap<(usize, usize), Vec<(i64, Option<u64>, &str)>> = BTreeMap::new();
+    // By session, contact and priority: place in the order of acceptance, first appearance, text.
+    let mut lanes: BTreeMap<Lane, Vec<Line<'_>>> = BTreeMap::new();
     for request in &index.all.journal.requests {
         let End::Accepted(id) = &request.end else {
             continue;
@@ -146,16 +153,16 @@ pub(super) fn order(index: &Index<'_>, found: &mut Vec<Breach>) {
             .find(|(_, shown)| !asked_again.contains(shown.id.as_str()))
             .map(|(entry, _)| entry.seq)
             .filter(|_| !failed);
-        let lane = (request.session, request.contact);
+        let lane = (request.session, request.contact, request.priority);
         let line = (*place, first, request.marker.as_str());
         lanes.entry(lane).or_default().push(line);
     }
-    for ((session, contact), mut lane) in lanes {
+    for ((session, contact, priority), mut lane) in lanes {
         // A lane's client asks for one at a time, so its order is the journal's.
         for pair in lane.windows(2) {
             if pair[0].0 > pair[1].0 {
                 let text = format!(
-                    "session {session}, contact {contact}: {} was accepted before {}, which was asked for first",
+                    "session {session}, contact {contact}, {priority:?}: {} was accepted before {}, which was asked for first",
                     pair[1].2, pair[0].2
                 );
                 breach(found, "R6", text);
@@ -169,7 +176,7 @@ pub(super) fn order(index: &Index<'_>, found: &mut Vec<Breach>) {
                 && first < seq
             {
                 let text = format!(
-                    "session {session}, contact {contact}: {marker} is shown before {before}, which was accepted first"
+                    "session {session}, contact {contact}, {priority:?}: {marker} is shown before {before}, which was accepted first"
                 );
                 breach(found, "R6", text);
             }
