@@ -1,7 +1,8 @@
 //! The library's storage traits over `wagate_store::device_state`, for one session under one lease.
 //!
 //! Rules that hold for every method here:
-//! - `Ok` means durable: `Db::write` has committed, together with whatever else waited (SL-2).
+//! - `Ok` means durable: `Db::write` has committed, together with whatever else waited (SL-2). Only a sent
+//!   message's copy for repeats is posted: it is durable with the next commit.
 //! - Every write carries the lease's fencing token. A lost lease fails the write and raises [`Rows::lost`],
 //!   upon which the device stops (SL-1).
 //! - A read never answers older than a write that returned: the cache is written through, and a value
@@ -223,6 +224,12 @@ impl Rows {
         }
         let written = self.db.put_state(&self.lease, puts, when).await;
         written.map_err(|error| self.refused(error))
+    }
+
+    /// Hands rows over to be written with the next commit, without waiting for it.
+    async fn post(&self, puts: &[Put]) -> Result<()> {
+        let posted = self.db.post_state(&self.lease, puts).await;
+        posted.map_err(library_error)
     }
 
     fn refused(&self, error: StoreError) -> LibraryError {

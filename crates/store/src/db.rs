@@ -38,7 +38,7 @@ use crate::leases::Lease;
 use crate::seal::Sealer;
 use job::{Message, PutJob, TypedJob};
 
-/// How soon a write is wanted.
+/// How soon device state is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Somebody waits for it.
@@ -175,21 +175,7 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(TypedJob::new(closure, reply, true));
-        let message = Message::Run(job, When::Now);
-        self.submit(&self.0.writer, message, answer).await
-    }
-
-    /// As [`Self::write`], for what nobody waits for: it may stay some milliseconds until another commit
-    /// takes it along. Afterwards it is as durable as any other.
-    pub async fn write_soon<R, F>(&self, closure: F) -> Result<R, StoreError>
-    where
-        R: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        let job = Box::new(TypedJob::new(closure, reply, true));
-        let message = Message::Run(job, When::Soon);
+        let message = Message::Run(Box::new(TypedJob::new(closure, reply, true)));
         self.submit(&self.0.writer, message, answer).await
     }
 
@@ -203,14 +189,31 @@ impl Db {
         when: When,
     ) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = PutJob {
+        let job = self.put_job(lease, puts, Some(reply))?;
+        self.submit(&self.0.writer, Message::Put(job, when), answer)
+            .await
+    }
+
+    /// Hands device state over to be written with the next commit, and does not wait for it: what cannot
+    /// be written is only logged. `Ok` means no more than that it was taken.
+    pub async fn post_state(&self, lease: &Lease, puts: &[Put]) -> Result<(), StoreError> {
+        let job = self.put_job(lease, puts, None)?;
+        self.hand_over(&self.0.writer, Message::Put(job, When::Soon))
+            .await
+    }
+
+    fn put_job(
+        &self,
+        lease: &Lease,
+        puts: &[Put],
+        reply: Option<oneshot::Sender<Result<(), StoreError>>>,
+    ) -> Result<PutJob, StoreError> {
+        Ok(PutJob {
             lease: lease.clone(),
             rows: device_state::seal(&self.0.sealer, &lease.session, puts)?,
             failed: None,
             reply,
-        };
-        self.submit(&self.0.writer, Message::Put(job, when), answer)
-            .await
+        })
     }
 
     /// Runs a closure that only reads, on one consistent snapshot that has every write answered before.
@@ -220,8 +223,7 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(TypedJob::new(closure, reply, false));
-        let message = Message::Run(job, When::Now);
+        let message = Message::Run(Box::new(TypedJob::new(closure, reply, false)));
         self.submit(&self.0.reader, message, answer).await
     }
 
@@ -273,12 +275,20 @@ impl Db {
         message: Message,
         answer: oneshot::Receiver<Result<R, StoreError>>,
     ) -> Result<R, StoreError> {
-        match queue.send_timeout(message, self.0.queue_wait).await {
-            Ok(()) => {}
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => return Err(StoreError::Busy),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(closed()),
-        }
+        self.hand_over(queue, message).await?;
         answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    async fn hand_over(
+        &self,
+        queue: &mpsc::Sender<Message>,
+        message: Message,
+    ) -> Result<(), StoreError> {
+        match queue.send_timeout(message, self.0.queue_wait).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(StoreError::Busy),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(closed()),
+        }
     }
 }
 

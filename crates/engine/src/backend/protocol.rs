@@ -10,7 +10,7 @@ use wacore::store::traits::{
     TcTokenEntry,
 };
 use wagate_store::device_state::{self, Put};
-use wagate_store::{Lease, StoreError, Tx, When};
+use wagate_store::{Lease, StoreError, Tx};
 
 use super::cache::Change;
 use super::{Result, SessionBackend, bad_data, from_json, kind, to_json, wrong_form};
@@ -441,7 +441,7 @@ impl ProtocolStore for SessionBackend {
         };
         // The library answers from memory meanwhile. What is handed over goes with the next commit, so it
         // is durable before the message can be known as sent.
-        self.rows.put(&[put], When::Soon).await
+        self.rows.post(&[put]).await
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {

@@ -15,7 +15,7 @@ use crate::leases::Lease;
 
 /// What a database thread is told.
 pub(super) enum Message {
-    Run(Box<dyn Job>, When),
+    Run(Box<dyn Job>),
     Put(PutJob, When),
     /// Finish what waits, then end.
     Stop,
@@ -38,14 +38,23 @@ pub(super) struct PutJob {
     pub(super) lease: Lease,
     pub(super) rows: Vec<SealedPut>,
     pub(super) failed: Option<StoreError>,
-    pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
+    /// None: nobody waits for it.
+    pub(super) reply: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 impl PutJob {
     /// Answers the caller: with what went wrong here, or with the transaction's end.
     pub(super) fn answer(self, ended: Result<(), StoreError>) {
         let answer = self.failed.map_or(ended, Err);
-        drop(self.reply.send(answer));
+        match (self.reply, answer) {
+            (Some(reply), answer) => drop(reply.send(answer)),
+            // The holder finds out by itself.
+            (None, Ok(()) | Err(StoreError::LeaseLost)) => {}
+            (None, Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "device state that nobody waits for was not written");
+            }
+        }
     }
 }
 

@@ -93,9 +93,9 @@ impl Group {
 
     fn take(&mut self, message: Message, queue: &mut Receiver<Message>) {
         let when = match message {
-            Message::Run(job, when) => {
+            Message::Run(job) => {
                 self.jobs.push(job);
-                when
+                When::Now
             }
             Message::Put(job, when) => {
                 self.puts.push(job);
@@ -286,7 +286,7 @@ pub(super) fn next(queue: &Mutex<Receiver<Message>>) -> Option<Box<dyn Job>> {
     loop {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         match queue.blocking_recv()? {
-            Message::Run(job, _) => return Some(job),
+            Message::Run(job) => return Some(job),
             Message::Put(job, _) => return Some(Box::new(job)),
             Message::Stop => queue.close(),
         }

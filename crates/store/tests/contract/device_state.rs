@@ -1,7 +1,7 @@
 //! Device state: what was put is read back, sealed at rest and bound to its place (SL-2).
 
 use wagate_store::device_state::{self, Put, StateKind};
-use wagate_store::{Db, Lease, MasterKey, Sealer, StoreError};
+use wagate_store::{Db, Lease, MasterKey, Sealer, StoreError, When};
 
 use crate::support::{Fixture, after};
 
@@ -11,6 +11,8 @@ contract!(
     values_are_sealed_at_rest_and_bound_to_their_place,
     a_rotated_master_key_reads_the_old_and_seals_again,
     a_large_batch_is_one_write,
+    a_lost_lease_refuses_its_own_rows_only,
+    what_is_posted_is_written_without_being_waited_for,
 );
 
 const KIND: StateKind = StateKind(3);
@@ -212,4 +214,52 @@ async fn a_large_batch_is_one_write(f: Fixture) {
             .await;
     assert!(matches!(refused, Err(StoreError::LeaseLost)));
     assert_eq!(all(&f, &lease).await.len(), 812);
+}
+
+async fn a_lost_lease_refuses_its_own_rows_only(f: Fixture) {
+    let (_, stale) = f.running().await;
+    let held = f.acquire("w2", after(16)).await.pop().unwrap();
+    assert!(held.token > stale.token);
+    let mine = [put("mine", b"1"), put("mine", b"2")];
+    let late = [put("late", b"x"), put("mine", b"x")];
+    // Handed over together, and on SQLite written by one statement.
+    let (mine, late, more) = tokio::join!(
+        f.db.put_state(&held, &mine, When::Now),
+        f.db.put_state(&stale, &late, When::Soon),
+        f.write({
+            let held = held.clone();
+            move |tx| device_state::put_many(tx, &held, &[put("more", b"3")])
+        }),
+    );
+    mine.unwrap();
+    assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
+    let () = more;
+    assert_eq!(
+        all(&f, &held).await,
+        [
+            ("mine".into(), b"2".to_vec()),
+            ("more".into(), b"3".to_vec())
+        ]
+    );
+}
+
+async fn what_is_posted_is_written_without_being_waited_for(f: Fixture) {
+    let (_, lease) = f.running().await;
+    let other = f.another().await;
+    for value in [b"1", b"2"] {
+        other
+            .post_state(&lease, &[put("posted", value)])
+            .await
+            .unwrap();
+    }
+    // Nothing is wanted now, and yet it is written.
+    other
+        .put_state(&lease, &[put("soon", b"3")], When::Soon)
+        .await
+        .unwrap();
+    // Finishes what was handed over.
+    other.close().await;
+    let rows = all(&f, &lease).await;
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[1], ("soon".into(), b"3".to_vec()));
 }

@@ -261,6 +261,8 @@ async fn sent_messages_expire_but_never_early() {
         .store_sent_message("1@lid", "OLD", b"old")
         .await
         .unwrap();
+    // Any write takes along what was posted before it.
+    assert_eq!(store.take_sent_message("1@lid", "X").await.unwrap(), None);
     bench.clock.advance(Duration::from_secs(7200));
     let cutoff = bench.clock.now().as_secs() - 7200;
     assert_eq!(store.delete_expired_sent_messages(cutoff).await.unwrap(), 0);
