@@ -8,7 +8,7 @@
 //! | [`clients`], [`drive`], [`faults`] | carries a plan out |
 //! | [`journal`], [`feed`], [`evidence`] | what was done and seen |
 //! | [`drain`] | faults off, a bounded wait for the end of the work, the gathering of the evidence |
-//! | [`judge`] | the verdict: pure functions over the evidence |
+//! | [`judge`], [`trace`] | the verdict: pure functions over the evidence; and what is known about a breach |
 
 pub mod clients;
 pub mod dice;
@@ -22,6 +22,7 @@ pub mod judge;
 pub mod keeper;
 pub mod plan;
 pub mod rig;
+pub mod trace;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,8 @@ pub struct Summary {
     pub kills: u64,
     pub faults: BTreeMap<String, u64>,
     pub breaches: Vec<Breach>,
+    /// All that is known about them.
+    pub trace: String,
     /// The round in which the breaches were found.
     pub broken_round: Option<u32>,
 }
@@ -155,6 +158,11 @@ impl Soak {
                 started.elapsed().as_secs()
             ));
             if !breaches.is_empty() {
+                summary.trace = trace::trace(&evidence, &breaches);
+                for (number, hand) in rig.hands.iter().enumerate() {
+                    let said = hand.said().await;
+                    summary.trace += &format!("\ngateway {number} printed last:\n{said}\n");
+                }
                 summary.breaches = breaches;
                 summary.broken_round = Some(round);
                 break;

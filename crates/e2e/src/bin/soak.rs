@@ -157,6 +157,11 @@ fn show(cli: &Cli, summary: &Summary, time: Duration) {
             eprintln!("  {breach}");
         }
         let round = summary.broken_round.unwrap_or(0);
+        let file = std::env::temp_dir().join(format!("wagate-soak-{}-{round}.txt", cli.seed));
+        match std::fs::write(&file, &summary.trace) {
+            Ok(()) => eprintln!("what is known about them: {}", file.display()),
+            Err(error) => eprintln!("{} cannot be written: {error}", file.display()),
+        }
         eprintln!("seed {}, round {round}", cli.seed);
     }
     println!("{}", summary.to_json(cli.seed, seconds));

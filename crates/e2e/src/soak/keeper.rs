@@ -1,6 +1,7 @@
 //! Keeps one gateway running: starts it again whenever it has died, and kills, stops and freezes it when
 //! it is told to. The only one who holds the process.
 
+use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use wagate_network::network::Network;
 use super::journal::{Book, Broken};
 use crate::process::{GatewayProcess, Program};
 
+/// Lives whose last words are kept.
+const LIVES_KEPT: usize = 20;
 const SIGABRT: i32 = 6;
 const SIGTERM: i32 = 15;
 /// A start that fails is tried again, since the database may be away.
@@ -36,6 +39,8 @@ pub enum Order {
     Full(Duration),
     /// No point is armed any more, and the gateway runs.
     Settle,
+    /// Tells what the gateway's lives printed last.
+    Tell(oneshot::Sender<String>),
 }
 
 /// Where the orders go; each is answered when it was carried out.
@@ -55,6 +60,13 @@ impl Hand {
             wait.await.ok();
         }
     }
+
+    /// What the gateway's lives printed last.
+    pub async fn said(&self) -> String {
+        let (tell, told) = oneshot::channel();
+        self.order(Order::Tell(tell)).await;
+        told.await.unwrap_or_default()
+    }
 }
 
 /// Keeps one gateway.
@@ -68,6 +80,8 @@ pub struct Keeper {
     door: watch::Sender<Option<String>>,
     orders: mpsc::Receiver<(Order, oneshot::Sender<()>)>,
     armed: Option<String>,
+    /// What earlier lives printed last.
+    said: VecDeque<String>,
     process: GatewayProcess,
 }
 
@@ -92,6 +106,7 @@ impl Keeper {
             door,
             orders: taken,
             armed: None,
+            said: VecDeque::new(),
             process,
         };
         (keeper, Hand { orders, door: seen })
@@ -157,6 +172,12 @@ impl Keeper {
                 self.process.bound_files(None).await.ok();
                 self.book.mended(Broken::Database, self.network.now());
             }
+            Order::Tell(to) => {
+                let lives = self.said.iter().cloned();
+                let lives: Vec<String> = lives.chain([self.process.output()]).collect();
+                // Whoever asked may have given up waiting.
+                to.send(lives.join("\n--\n")).ok();
+            }
             Order::Settle => {
                 if self.armed.take().is_some() {
                     self.kill().await;
@@ -214,7 +235,11 @@ impl Keeper {
         for tries in 1.. {
             match GatewayProcess::start(&program, Some(&self.key)).await {
                 Ok(process) => {
-                    self.process = process;
+                    let before = std::mem::replace(&mut self.process, process);
+                    if self.said.len() == LIVES_KEPT {
+                        self.said.pop_front();
+                    }
+                    self.said.push_back(before.output());
                     let base = self.process.client().base().to_owned();
                     self.door.send_replace(Some(base));
                     break;
