@@ -44,8 +44,8 @@ struct Handle {
     inner: Arc<Inner>,
     /// Until the device is started.
     parts: Mutex<Option<Parts>>,
-    /// Held while many recipients are asked about.
-    preparing: tokio::sync::Mutex<()>,
+    /// Held while many recipients are asked about; who was found to have no account lately.
+    preparing: tokio::sync::Mutex<prepare::Absent>,
 }
 
 type Parts = (Arc<dyn InboundSink>, mpsc::Sender<EngineEvent>);
@@ -123,7 +123,7 @@ impl Device {
         Self(Arc::new(Handle {
             inner,
             parts: Mutex::new(Some((sink, events))),
-            preparing: tokio::sync::Mutex::new(()),
+            preparing: tokio::sync::Mutex::default(),
         }))
     }
 

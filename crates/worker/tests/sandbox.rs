@@ -16,3 +16,5 @@ mod holding;
 mod leases;
 #[path = "sandbox/messages.rs"]
 mod messages;
+#[path = "sandbox/pacing.rs"]
+mod pacing;

@@ -15,6 +15,7 @@ mod dialects;
 mod disk;
 mod failover;
 mod first_message;
+mod pacing;
 mod pairing;
 mod postgres;
 mod production;

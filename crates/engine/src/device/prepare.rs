@@ -3,12 +3,39 @@
 //! The library asks for each recipient by itself, three round trips for one. Here many are asked about
 //! at once, so that the sends that follow find everything there.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
 use wacore_binary::Jid as LibraryJid;
 use wagate_domain::Jid;
 
 use super::{Device, Inner, REGISTRATIONS_MAX};
 use crate::error::EngineError;
 use crate::jid::{account, recipient};
+
+/// How long the answers about a batch serve those who asked about the same at the same time. Whoever wants
+/// to remember for longer does so himself.
+const ABSENT_FOR: Duration = Duration::from_secs(60);
+const ABSENT_MAX: usize = 4096;
+
+/// Who was found to have no account, and when.
+#[derive(Debug, Default)]
+pub(super) struct Absent(HashMap<Jid, Instant>);
+
+impl Absent {
+    fn forget(&mut self) {
+        self.0.retain(|_, since| since.elapsed() < ABSENT_FOR);
+    }
+
+    fn note(&mut self, jids: &[Jid]) {
+        if self.0.len() + jids.len() > ABSENT_MAX {
+            self.0.clear();
+        }
+        let now = Instant::now();
+        self.0.extend(jids.iter().map(|jid| (jid.clone(), now)));
+    }
+}
 
 impl Device {
     /// Whether a message to this account can go out with nothing asked before.
@@ -35,8 +62,12 @@ impl Device {
     pub async fn prepare(&self, to: &[Jid]) -> Result<Vec<Jid>, EngineError> {
         self.ready()?;
         // Who comes second finds most of it done.
-        let _turn = self.0.preparing.lock().await;
-        let mut absent = Vec::new();
+        let mut known_absent = self.0.preparing.lock().await;
+        known_absent.forget();
+        let (mut absent, to): (Vec<Jid>, Vec<Jid>) = to
+            .iter()
+            .cloned()
+            .partition(|jid| known_absent.0.contains_key(jid));
         let strangers: Vec<LibraryJid> = to
             .iter()
             .filter(|jid| !self.is_prepared(jid))
@@ -44,6 +75,7 @@ impl Device {
             .collect();
         for some in strangers.chunks(REGISTRATIONS_MAX) {
             let (present, missing) = self.inner().who_exists(some).await?;
+            known_absent.note(&missing);
             absent.extend(missing);
             self.inner().fetch_keys(&present).await?;
         }

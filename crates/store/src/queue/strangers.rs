@@ -67,17 +67,22 @@ pub fn to_strangers(
     Ok(first.map(|claimed| claimed.message.clone()).collect())
 }
 
-/// The chats that come next: the heads of lanes that may be sent, or soon.
+/// The chats that something is being sent to, then those that come next.
 pub fn next_chats(
     tx: &mut Tx<'_>,
     session: &SessionId,
     limit: u32,
 ) -> Result<Vec<Jid>, StoreError> {
-    let heads = front(tx, session)?;
+    let mut chats: Vec<Jid> = tx.query(
+        "SELECT chat FROM queue WHERE session_id = $1 AND state = 1",
+        params![session],
+        |row| row.parse(0),
+    )?;
+    chats.extend(front(tx, session)?.into_iter().map(|(_, chat)| chat));
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut seen = HashSet::new();
-    let chats = heads.into_iter().map(|(_, chat)| chat);
     Ok(chats
+        .into_iter()
         .filter(|chat| seen.insert(chat.clone()))
         .take(limit)
         .collect())

@@ -30,8 +30,8 @@ pub(crate) struct Paced {
     news: News,
     /// When a message may go out again.
     open_at: Option<Instant>,
-    /// When the first of the pauses ends.
-    ends_at: Option<Instant>,
+    /// When the first of the pauses ends: by the clock that never jumps, for waking, and by the other.
+    ends_at: Option<(Instant, Timestamp)>,
 }
 
 /// What is to be written about pacing, beside a claim.
@@ -87,7 +87,7 @@ impl Paced {
             news: News::default(),
             open_at: None,
             // Pauses may have ended while nobody ran the session.
-            ends_at: Some(Instant::now()),
+            ends_at: Some((Instant::now(), Timestamp::EPOCH)),
         }
     }
 
@@ -99,7 +99,8 @@ impl Paced {
 
     /// When the actor must look again by itself.
     pub(crate) fn next_look(&self) -> Option<Instant> {
-        [self.open_at, self.ends_at].into_iter().flatten().min()
+        let ends_at = self.ends_at.map(|(at, _)| at);
+        [self.open_at, ends_at].into_iter().flatten().min()
     }
 
     /// How a claim may be made now; nothing while none may.
@@ -162,12 +163,13 @@ impl Paced {
         if news {
             self.news.state = Some(self.state.clone());
         }
-        self.ends_at = Some(Instant::now());
+        self.ends_at = Some((Instant::now(), now));
     }
 
     /// What is to be written besides; pauses whose end has come are among it.
     pub(crate) fn take_news(&mut self, now: Timestamp) -> News {
-        if self.ends_at.is_some_and(|at| at <= Instant::now()) {
+        let is_over = |(at, by): (Instant, Timestamp)| by <= now || at <= Instant::now();
+        if self.ends_at.is_some_and(is_over) {
             let over = self.state.take_over(now);
             if !over.is_empty() {
                 self.news.state = Some(self.state.clone());
@@ -196,7 +198,7 @@ impl Paced {
 
     fn watch_pauses(&mut self, now: Timestamp) {
         let first = self.state.pauses(now).iter().map(|pause| pause.until).min();
-        self.ends_at = first.map(|until| Instant::now() + until.since(now));
+        self.ends_at = first.map(|until| (Instant::now() + until.since(now), until));
     }
 }
 

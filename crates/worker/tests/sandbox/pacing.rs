@@ -1,0 +1,120 @@
+//! Goal: what WhatsApp asks for is heeded until its end, in whichever worker, and typing is shown.
+//! Method: refusals by the network, a clock that the test puts forward, stanzas counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wagate_domain::pacing::PacingPatch;
+use wagate_domain::{Clock, MessageState, SystemClock, Timestamp};
+use wagate_network::faults::{Action, FaultRule, Match, StanzaMatch};
+use wagate_store::bus::BusMessage;
+use wagate_store::pacing;
+use wagate_worker::WorkerOptions;
+
+use crate::harness::{FRIEND, Harness, OWNER, options};
+
+/// The machine's clock, put forward.
+#[derive(Debug, Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        let ahead = Duration::from_secs(self.0.load(Ordering::SeqCst).unsigned_abs());
+        SystemClock.now().plus(ahead)
+    }
+}
+
+/// A worker whose leases outlast the clock's jumps.
+fn patient(id: &str) -> WorkerOptions {
+    WorkerOptions {
+        lease_ttl: Duration::from_secs(3 * 3600),
+        ..options(id)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_waits_out_a_reach_out_limit_also_at_another_worker() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let clock = Arc::new(Ahead::default());
+    let worker = harness.worker_by(patient("first"), clock.clone()).await;
+    let session = harness.linked("limited", &owner).await;
+    let matches = Match::from_device("message").account(OWNER);
+    let rule = FaultRule::new(matches, Action::Nack { code: 463 }).once();
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let message = harness.send(&session, FRIEND, "at last").await;
+    let paused = async || {
+        let id = session.clone();
+        let stored = harness.db.read(move |tx| pacing::load(tx, &id)).await;
+        !stored.unwrap().state.pauses(SystemClock.now()).is_empty()
+    };
+    let bound = Instant::now() + Duration::from_secs(30);
+    while !paused().await {
+        assert!(Instant::now() < bound, "the session is never paused");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    let again = harness.worker_by(patient("second"), clock.clone()).await;
+    harness.until_connected(&session).await;
+    // A little less than the first guess, and what is let go has to be looked at once more.
+    clock.0.store(59 * 60, Ordering::SeqCst);
+    harness.send(&session, FRIEND, "and more").await;
+    assert!(friend.texts().is_empty());
+    clock.0.store(60 * 60 + 1, Ordering::SeqCst);
+    harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    assert!(again.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typing_is_shown_before_a_text_when_asked() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let friend = harness.phone(FRIEND, "Budi");
+    let worker = harness.worker(options("typist")).await;
+    let session = harness.linked("typing", &owner).await;
+    let stanza = StanzaMatch::tag("chatstate");
+    let matches = Match::from_device("chatstate")
+        .account(OWNER)
+        .stanza(stanza);
+    let rule = FaultRule::new(matches, Action::Delay { ms: 1 });
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let rules = PacingPatch {
+        enabled: Some(true),
+        typing: Some(true),
+        ..PacingPatch::default()
+    };
+    let (tenant, id) = (harness.tenant.clone(), session.clone());
+    let now = SystemClock.now();
+    harness
+        .db
+        .write(move |tx| pacing::configure(tx, &tenant, &id, &rules, now))
+        .await
+        .unwrap();
+    let changed = session.clone();
+    harness
+        .bus
+        .publish(BusMessage::DesiredChanged { session: changed });
+    let message = harness.send(&session, FRIEND, "hello there").await;
+    harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    friend.expect_text("hello there").await.unwrap();
+    let shown = harness
+        .network
+        .with_world(|world, _, _| world.faults.list()[0].matched);
+    assert_eq!(shown, 1);
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
