@@ -101,7 +101,8 @@ enum Scenario {
             default_value = "1000,10000,100000,1000000"
         )]
         queued: Vec<usize>,
-        #[arg(long, default_value_t = 1000)]
+        /// Fewer than the smallest queue has messages, so that at each step all chats have some waiting.
+        #[arg(long, default_value_t = 100)]
         chats: usize,
         #[arg(long, default_value_t = 20)]
         rounds: usize,

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tokio::time::{Duration, Instant};
 use wagate_domain::message::{Content, MessageInput};
 use wagate_store::messages::{self, NewOutbound, Priority, Update};
 use wagate_store::queue::{self, Claimed};
@@ -68,10 +69,9 @@ async fn cycle(
     let (mut enqueue, mut claim, mut finish) = (Cost::new()?, Cost::new()?, Cost::new()?);
     let mut fixed = Cost::new()?;
     for _ in 0..rounds {
-        enqueue.add(
-            enqueue_some(shelf, lease, *next, BATCH, chats).await?,
-            BATCH,
-        );
+        for took in enqueue_some(shelf, lease, *next, BATCH, chats).await? {
+            enqueue.add(took, 1);
+        }
         *next += BATCH;
         for _ in 0..BATCH / CLAIM {
             let (of, now, max) = (lease.clone(), at(*next), u32::try_from(CLAIM)?);
@@ -95,18 +95,19 @@ async fn cycle(
     })
 }
 
-/// Queues messages of these numbers in one transaction; gives what that took.
+/// Queues messages of these numbers in one transaction; gives what each took.
 async fn enqueue_some(
     shelf: &Shelf,
     lease: &Lease,
     first: usize,
     count: usize,
     chats: usize,
-) -> Result<std::time::Duration> {
+) -> Result<Vec<Duration>> {
     let (tenant, session) = (lease.tenant.clone(), lease.session.clone());
-    let (_, took) = shelf
-        .timed(move |tx| {
-            for n in first..first + count {
+    let queued = shelf.db.write(move |tx| {
+        let numbers = first..first + count;
+        numbers
+            .map(|n| {
                 let new = NewOutbound {
                     session: session.clone(),
                     chat: chat(n % chats),
@@ -116,12 +117,13 @@ async fn enqueue_some(
                     expires_at: None,
                     idempotency: None,
                 };
+                let started = Instant::now();
                 messages::accept(tx, &tenant, new, at(n))?;
-            }
-            Ok(())
-        })
-        .await?;
-    Ok(took)
+                Ok(started.elapsed())
+            })
+            .collect()
+    });
+    Ok(queued.await?)
 }
 
 fn acknowledge(
