@@ -16,6 +16,8 @@ use crate::process::{GatewayProcess, Program};
 
 /// Lives whose last words are kept.
 const LIVES_KEPT: usize = 20;
+/// The gateway's own word for a stop that something held up, such as a locked database.
+const NOT_IN_TIME: i32 = 3;
 const SIGABRT: i32 = 6;
 const SIGTERM: i32 = 15;
 /// A start that fails is tried again, since the database may be away.
@@ -142,7 +144,10 @@ impl Keeper {
                 let told = self.process.signal("TERM").await.is_ok();
                 let ended = self.process.ended(STOP_MAX).await;
                 let fine = ended.as_ref().is_ok_and(|status| {
-                    status.success() || status.signal() == Some(SIGTERM) || self.was_armed(status)
+                    status.success()
+                        || status.code() == Some(NOT_IN_TIME)
+                        || status.signal() == Some(SIGTERM)
+                        || self.was_armed(status)
                 });
                 if told && !fine {
                     let output = self.process.output();
