@@ -170,6 +170,14 @@ fn bring_back(
         ("?", 1),
         &keys,
     )?;
+    // Who was not on WhatsApp may be there by now: it is asked again.
+    let chats: Vec<Value<'_>> = moved.iter().map(|message| (&message.chat).into()).collect();
+    tx.execute_rows(
+        "DELETE FROM absent_numbers WHERE session_id = $1 AND chat IN ({})",
+        params![owner.session],
+        ("?", 1),
+        &chats,
+    )?;
     let seqs: Vec<i64> = moved.iter().map(|message| message.seq).collect();
     let rows = by_seqs(tx, &seqs)?;
     for seq in &seqs {

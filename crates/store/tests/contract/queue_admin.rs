@@ -9,9 +9,9 @@ use wagate_store::queue::{
     self, DeadFilter, JobFilter, JobState, QueueSettings, Retry, SettingsChange, TenantQueue,
 };
 use wagate_store::sessions::Session;
-use wagate_store::{PageRequest, StoreError, sessions};
+use wagate_store::{PageRequest, StoreError, pacing, sessions};
 
-use crate::support::{Fixture, NOW, after, outbound, texts};
+use crate::support::{Fixture, NOW, after, chat, outbound, texts};
 
 contract!(
     what_is_past_its_validity_is_not_claimed_and_ends_expired,
@@ -23,6 +23,7 @@ contract!(
     a_revived_message_keeps_its_id_and_gets_all_attempts,
     a_revived_message_takes_its_place_in_the_chat,
     only_failed_and_expired_ones_are_revived,
+    a_revived_message_asks_again_whether_its_recipient_is_there,
     a_full_queue_takes_none_back,
     a_deleted_message_leaves_nothing_behind,
     clearing_leaves_what_is_being_sent,
@@ -371,6 +372,23 @@ async fn only_failed_and_expired_ones_are_revived(f: Fixture) {
     let revived = revive(&f, &gone, None).await.unwrap();
     assert_eq!(revived.expires_at, None, "what is over does not count");
     assert_eq!(f.claim(&lease, 1, after(100)).await[0].message, gone.id);
+}
+
+async fn a_revived_message_asks_again_whether_its_recipient_is_there(f: Fixture) {
+    let (session, lease) = f.running().await;
+    let sent = f.send(&session, "1", "a").await;
+    fail_all(&f, &lease, "recipient_not_registered").await;
+    let hour = std::time::Duration::from_secs(3600);
+    let (held, chats) = (lease.clone(), vec![sent.chat.clone(), chat("2")]);
+    let noted = chats.clone();
+    f.write(move |tx| pacing::note_absent(tx, &held, &noted, hour, NOW))
+        .await;
+    revive(&f, &sent, None).await.unwrap();
+    let id = session.id.clone();
+    let absent = f
+        .read(move |tx| pacing::absent(tx, &id, &chats, NOW.minus(hour)))
+        .await;
+    assert_eq!(absent, [chat("2")]);
 }
 
 async fn a_full_queue_takes_none_back(f: Fixture) {
