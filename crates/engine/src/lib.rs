@@ -13,6 +13,7 @@
 //! | [`error`](EngineError) | what went wrong, and whether to try again |
 //! | `acks` | server acknowledgements, correlated by id, with a time-out of our own (MP-5) |
 //! | `backend` | the library's storage traits over `wagate_store::device_state` (SL-1, SL-2) |
+//! | `runtime` | tokio for the library, with more patience in writing behind |
 //! | `outbound`, `inbound`, `jid` | every conversion from and to the library's types |
 
 mod acks;
