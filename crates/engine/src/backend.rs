@@ -19,7 +19,7 @@ pub(crate) mod tests;
 mod wheel;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,8 @@ pub(crate) struct SessionBackend {
     secrets: Wheel,
     /// See [`SessionBackend::owe_inbound`].
     owed: AtomicBool,
+    /// Writes of decrypted messages that the database refused, and that are tried again or were given up.
+    unkept: AtomicUsize,
     closed: CancellationToken,
 }
 
@@ -96,6 +98,7 @@ impl SessionBackend {
             sent: Wheel::new(kind::SENT_FIRST, 600),
             secrets: Wheel::new(kind::MSG_SECRET_FIRST, 8 * 24 * 3600),
             owed: AtomicBool::new(false),
+            unkept: AtomicUsize::new(0),
             closed: CancellationToken::new(),
         }
     }
@@ -120,17 +123,32 @@ impl SessionBackend {
         written.await.is_ok() && self.owed.swap(false, Ordering::SeqCst)
     }
 
-    /// Tries a write again and again while the database is away, until the device is closed.
+    /// Tries a write of decrypted messages again and again while the database is away, until the device
+    /// is closed.
+    ///
+    /// From the first refusal on no Signal session is stored: the ratchet in the library's memory is past
+    /// these messages, and once it is on disk they can never be decrypted again, however often they are
+    /// delivered (IN-1). When they are given up, that stays so until the device is opened anew, from what
+    /// is on disk.
     async fn insist<F, A>(&self, write: F) -> Result<()>
     where
         F: Fn() -> A,
         A: Future<Output = Result<()>>,
     {
+        let mut refused = false;
         loop {
             let error = match write().await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.unkept
+                        .fetch_sub(usize::from(refused), Ordering::SeqCst);
+                    return Ok(());
+                }
                 Err(error) => error,
             };
+            if !refused {
+                refused = true;
+                self.unkept.fetch_add(1, Ordering::SeqCst);
+            }
             if !is_transient(&error) {
                 return Err(error);
             }
@@ -139,6 +157,15 @@ impl SessionBackend {
                 () = self.rows.lost.cancelled() => return Err(error),
                 () = tokio::time::sleep(INSIST_EVERY) => {}
             }
+        }
+    }
+
+    /// Refuses to store Signal's sessions while decrypted messages are not kept.
+    fn may_store_sessions(&self) -> Result<()> {
+        if self.unkept.load(Ordering::SeqCst) == 0 {
+            Ok(())
+        } else {
+            Err(library_error(StoreError::Busy))
         }
     }
 

@@ -76,6 +76,7 @@ impl SignalStore for SessionBackend {
     }
 
     async fn put_session(&self, address: &str, session: &[u8]) -> Result<()> {
+        self.may_store_sessions()?;
         let put = Put {
             kind: kind::SESSION,
             key: address.to_owned(),
@@ -86,6 +87,7 @@ impl SignalStore for SessionBackend {
 
     // SL-2: one transaction, durable before Ok; the library has leased counters on the strength of it.
     async fn put_sessions_batch(&self, sessions: &[(Arc<str>, Bytes)]) -> Result<()> {
+        self.may_store_sessions()?;
         if plant::is("signal_not_durable") {
             let mut known = true;
             for (address, _) in sessions {

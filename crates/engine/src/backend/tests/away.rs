@@ -77,8 +77,13 @@ async fn a_decrypted_message_waits_until_the_database_is_back() {
     let mut stored = bench.backend.store_pending_inbound_batch(&rows);
     let early = begun(&bench, &mut stored).await;
     assert!(early.is_none(), "{early:?}");
+    // Nor is a session stored that is past them.
+    let session = bench.backend.put_session("628@s.whatsapp.net:1", b"past");
+    assert!(session.await.is_err());
     jam.end().await;
     stored.await.unwrap();
+    let session = bench.backend.put_session("628@s.whatsapp.net:1", b"past");
+    session.await.unwrap();
     let bench = bench.reopened().await;
     for id in ["A", "B"] {
         assert!(is_pending(&bench.backend, id).await, "{id}");
@@ -95,6 +100,19 @@ async fn nobody_waits_for_the_database_on_behalf_of_a_device_that_has_ended() {
     let error = stored.await.unwrap_err();
     assert!(is_busy(&error), "{error:?}");
     jam.end().await;
+    // The database is back before the device has hung up: what it knows of sessions is past a message
+    // that was not kept, so it must not come onto the disk.
+    let batch = [(
+        Arc::from("628@s.whatsapp.net:1"),
+        Bytes::from_static(b"past it"),
+    )];
+    let store = &bench.backend;
+    let refused = store.put_sessions_batch(&batch).await.unwrap_err();
+    assert!(is_busy(&refused), "{refused:?}");
+    assert!(store.put_session(&batch[0].0, b"past it").await.is_err());
+    let bench = bench.reopened().await;
+    assert!(!bench.backend.has_session(&batch[0].0).await.unwrap());
+    bench.backend.put_sessions_batch(&batch).await.unwrap();
 }
 
 #[tokio::test]
