@@ -19,6 +19,7 @@ mod pacing;
 mod pairing;
 mod postgres;
 mod production;
+mod queue;
 mod receiving;
 mod reconnect;
 mod soak;
