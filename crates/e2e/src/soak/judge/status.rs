@@ -10,7 +10,7 @@ use super::{Breach, Index, breach, is_sent, rank};
 use crate::soak::evidence::Event;
 
 /// A receipt is written down within this, while nothing is broken.
-const RECORD_MS: i64 = 3_000;
+const RECORD_MS: i64 = 1_500;
 
 pub(super) fn forward_only(index: &Index<'_>, found: &mut Vec<Breach>) {
     for (message, events) in &index.events {
