@@ -136,6 +136,9 @@ impl ApiState {
     }
 }
 
+/// Makes the routes of a dialect.
+type Routes = fn() -> OpenApiRouter<ApiState>;
+
 /// The routes, as far as the options want them.
 fn surface(options: &ApiOptions) -> OpenApiRouter<ApiState> {
     let mut surface = OpenApiRouter::with_openapi(crate::openapi::description())
@@ -147,7 +150,7 @@ fn surface(options: &ApiOptions) -> OpenApiRouter<ApiState> {
         .merge(routes::events::router())
         .merge(routes::api_keys::router())
         .merge(routes::health::router());
-    let dialects: [(bool, fn() -> OpenApiRouter<ApiState>); 4] = [
+    let dialects: [(bool, Routes); 4] = [
         (options.gateway_dialect, compat::gateway::router),
         (options.worker_dialect, compat::worker::router),
         (options.whatsapp_dialect, compat::whatsapp::router),

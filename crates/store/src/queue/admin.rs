@@ -11,7 +11,7 @@ use super::dead_letters::{self, DeadFilter};
 use super::{JobState, enqueue, finish, hold, load};
 use crate::db::{Tx, Value, params};
 use crate::error::StoreError;
-use crate::messages::{Counts, Message, Owner, by_seqs, find, write_moves};
+use crate::messages::{Counts, Message, Owner, Tracked, by_seqs, find, write_moves};
 use crate::outbox;
 
 /// Withdraws what waits in a session's queue in one of the states, at most `limit` messages; they end
@@ -68,7 +68,7 @@ pub(super) fn end(
             moves.push(message.advance(to, now, None, &mut counts));
         }
     }
-    messages.retain(|message| message.is_moved());
+    messages.retain(Tracked::is_moved);
     let moved: Vec<_> = messages.iter().collect();
     write_moves(tx, owner, &moved, moves, now)?;
     let ended: Vec<i64> = moved.iter().map(|message| message.seq).collect();
@@ -154,7 +154,7 @@ fn bring_back(
             moves.push(message.advance(to, now, None, &mut counts));
         }
     }
-    messages.retain(|message| message.is_moved());
+    messages.retain(Tracked::is_moved);
     if messages.is_empty() {
         return Ok(Vec::new());
     }

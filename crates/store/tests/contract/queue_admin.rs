@@ -167,7 +167,7 @@ async fn what_is_past_its_validity_is_not_claimed_and_ends_expired(f: Fixture) {
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].message, long.id);
     assert_eq!(claimed[0].expires_at, Some(after(20)));
-    assert_eq!(expire(&f, after(10)).await, [old.id.clone()]);
+    assert_eq!(expire(&f, after(10)).await, std::slice::from_ref(&old.id));
     assert!(expire(&f, after(10)).await.is_empty());
     let ended = f.state(&old).await;
     assert_eq!(ended.message.state, MessageState::Expired);
