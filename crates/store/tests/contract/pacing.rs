@@ -187,7 +187,11 @@ async fn a_put_off_message_can_be_withdrawn_and_keeps_its_order(f: Fixture) {
         let id = lease.session.clone();
         f.read(move |tx| queue::next_chats(tx, &id, 10)).await
     };
-    assert_eq!(chats, [chat("1")], "what is being sent and what comes next, once");
+    assert_eq!(
+        chats,
+        [chat("1")],
+        "what is being sent and what comes next, once"
+    );
 }
 
 async fn pauses_are_told(f: Fixture) {
