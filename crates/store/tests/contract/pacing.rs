@@ -239,7 +239,7 @@ async fn a_ban_that_is_over_asks_for_a_connection_once(f: Fixture) {
     let early = f.write(|tx| pacing::end_bans(tx, after(59), 10)).await;
     assert!(early.is_empty());
     let over = f.write(|tx| pacing::end_bans(tx, after(60), 10)).await;
-    assert_eq!(over, [session.id.clone()]);
+    assert_eq!(over, std::slice::from_ref(&session.id));
     let again = f.write(|tx| pacing::end_bans(tx, after(61), 10)).await;
     assert!(again.is_empty());
     let now = {

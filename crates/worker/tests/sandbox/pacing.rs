@@ -40,7 +40,9 @@ async fn a_stranger_waits_out_a_reach_out_limit_also_at_another_worker() {
     let owner = harness.phone(OWNER, "Ayu");
     let friend = harness.phone(FRIEND, "Budi");
     let clock = Arc::new(Ahead::default());
-    let worker = harness.worker_by(patient("first"), clock.clone()).await;
+    let worker = harness
+        .worker_by(patient("first"), Arc::clone(&clock) as _)
+        .await;
     let session = harness.linked("limited", &owner).await;
     let matches = Match::from_device("message").account(OWNER);
     let rule = FaultRule::new(matches, Action::Nack { code: 463 }).once();
@@ -60,7 +62,9 @@ async fn a_stranger_waits_out_a_reach_out_limit_also_at_another_worker() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(worker.stop(Duration::from_secs(10)).await);
-    let again = harness.worker_by(patient("second"), clock.clone()).await;
+    let again = harness
+        .worker_by(patient("second"), Arc::clone(&clock) as _)
+        .await;
     harness.until_connected(&session).await;
     // A little less than the first guess, and what is let go has to be looked at once more.
     clock.0.store(59 * 60, Ordering::SeqCst);
