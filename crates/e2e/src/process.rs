@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Pid;
+pub use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -108,12 +110,14 @@ impl GatewayProcess {
             .context("the gateway cannot be killed")
     }
 
-    /// Sends it a signal by its name, such as `STOP`.
-    pub async fn signal(&self, name: &str) -> Result<()> {
-        let pid = self.pid().context("the gateway has ended")?;
-        let mut command = Command::new("kill");
-        command.args([format!("-{name}"), pid.to_string()]);
-        must(command).await
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let pid = pid.context("the gateway has ended")?;
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 
     /// Bounds the size that its files may grow to, as a full disk would; `None` lifts the bound. Needs

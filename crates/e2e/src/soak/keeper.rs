@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use wagate_network::network::Network;
 
 use super::journal::{Book, Broken};
-use crate::process::{GatewayProcess, Program};
+use crate::process::{GatewayProcess, Program, Signal};
 
 /// Lives whose last words are kept.
 const LIVES_KEPT: usize = 20;
@@ -141,7 +141,7 @@ impl Keeper {
             }
             Order::Stop => {
                 self.close(Broken::Gateway(self.number));
-                let told = self.process.signal("TERM").await.is_ok();
+                let told = self.process.signal(Signal::TERM).is_ok();
                 let ended = self.process.ended(STOP_MAX).await;
                 let fine = ended.as_ref().is_ok_and(|status| {
                     status.success()
@@ -161,10 +161,10 @@ impl Keeper {
             Order::Freeze(time) => {
                 self.book
                     .broken(Broken::Asleep(self.number), self.network.now());
-                let stopped = self.process.signal("STOP").await.is_ok();
+                let stopped = self.process.signal(Signal::STOP).is_ok();
                 sleep(time).await;
                 if stopped {
-                    self.process.signal("CONT").await.ok();
+                    self.process.signal(Signal::CONT).ok();
                 }
                 self.book
                     .mended(Broken::Asleep(self.number), self.network.now());

@@ -15,7 +15,7 @@ use wagate_network::transcript::TranscriptOptions;
 use wagate_network::world::AccountSpec;
 
 use super::journal::Book;
-use super::keeper::{Hand, Keeper};
+use super::keeper::{Hand, Keeper, Order};
 use super::plan::{Kind, Shape};
 use crate::cluster::Cluster;
 use crate::process::{GatewayProcess, Program};
@@ -85,9 +85,6 @@ impl Rig {
         for (name, value) in SETTINGS {
             program.set(name, value);
         }
-        if let Some(plant) = plant {
-            program.set("WAGATE_TESTING__PLANT", plant);
-        }
         let cluster = match shape.database {
             Kind::Sqlite => None,
             Kind::Postgres => Some(Cluster::start().await?),
@@ -96,6 +93,11 @@ impl Rig {
             program.set("WAGATE_STORE__URL", &cluster.url());
         }
         program.survive_full_disk();
+        // Linking is no part of what is judged: the first lives are sound.
+        let mut planted = program.clone();
+        if let Some(plant) = plant {
+            planted.set("WAGATE_TESTING__PLANT", plant);
+        }
         let book = Arc::new(Book::default());
         let (mut hands, mut keepers) = (Vec::new(), JoinSet::new());
         let mut first_key: Option<String> = None;
@@ -105,7 +107,7 @@ impl Rig {
             first_key.get_or_insert_with(|| process.client().key().to_owned());
             clients.push(process.client().clone());
             let (book, network) = (Arc::clone(&book), network.clone());
-            let (keeper, hand) = Keeper::new(number, program.clone(), process, book, network);
+            let (keeper, hand) = Keeper::new(number, planted.clone(), process, book, network);
             keepers.spawn(keeper.run());
             hands.push(hand);
         }
@@ -127,6 +129,12 @@ impl Rig {
         };
         let client = clients.first().context("there must be a gateway")?;
         rig.people(client).await?;
+        if plant.is_some() {
+            for hand in &rig.hands {
+                let (rest, point) = (Duration::ZERO, None);
+                hand.order(Order::Kill { rest, point }).await;
+            }
+        }
         Ok(rig)
     }
 

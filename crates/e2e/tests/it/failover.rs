@@ -3,6 +3,7 @@
 //! Method: the one that holds the sessions is killed, or stopped past its leases and woken again.
 
 use serde_json::json;
+use wagate_e2e::process::Signal;
 use wagate_e2e::{Database, Harness, Setup};
 use wagate_network::check::Rule;
 use wagate_network::handle::PhoneHandle;
@@ -100,13 +101,13 @@ async fn a_gateway_that_slept_past_its_leases_does_no_harm() {
     let mut ids = accept(&harness, &friend, "before", 10).await;
     harness.until_message(&ids[2], "sent").await.unwrap();
     // In the middle of its work: what it had claimed it still believes in when it wakes.
-    first.signal("STOP").await.unwrap();
+    first.signal(Signal::STOP).unwrap();
     ids.extend(accept(&harness, &friend, "asleep", 10).await);
     until_logins(&harness, logins + 1).await;
     for id in &ids {
         harness.until_message(id, "sent").await.unwrap();
     }
-    first.signal("CONT").await.unwrap();
+    first.signal(Signal::CONT).unwrap();
     harness
         .until("the sleeper to see that it lost its leases", || async {
             let output = first.output();

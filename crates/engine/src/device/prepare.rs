@@ -14,12 +14,12 @@ use super::{Device, Inner, REGISTRATIONS_MAX};
 use crate::error::EngineError;
 use crate::jid::{account, recipient};
 
-/// How long the answers about a batch serve those who asked about the same at the same time. Whoever wants
-/// to remember for longer does so himself.
+/// How long the answers about a batch are kept: longer than anybody waits for his turn.
 const ABSENT_FOR: Duration = Duration::from_secs(60);
 const ABSENT_MAX: usize = 4096;
 
-/// Who was found to have no account, and when.
+/// Who was found to have no account, and when: for those who asked while the answer was on its way. Whoever
+/// wants to remember for longer does so himself.
 #[derive(Debug, Default)]
 pub(super) struct Absent(HashMap<Jid, Instant>);
 
@@ -61,13 +61,14 @@ impl Device {
     /// What WhatsApp refused as a whole, such as too many questions, and a connection that is gone.
     pub async fn prepare(&self, to: &[Jid]) -> Result<Vec<Jid>, EngineError> {
         self.ready()?;
+        let asked = Instant::now();
         // Who comes second finds most of it done.
         let mut known_absent = self.0.preparing.lock().await;
         known_absent.forget();
         let (mut absent, to): (Vec<Jid>, Vec<Jid>) = to
             .iter()
             .cloned()
-            .partition(|jid| known_absent.0.contains_key(jid));
+            .partition(|jid| known_absent.0.get(jid).is_some_and(|since| *since >= asked));
         let strangers: Vec<LibraryJid> = to
             .iter()
             .filter(|jid| !self.is_prepared(jid))

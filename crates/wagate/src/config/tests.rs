@@ -105,7 +105,7 @@ fn all_problems_are_reported_at_once_with_key_value_and_what_is_allowed() {
         "log.format = \"xml\"",
         "one of: text, json",
         "nonsense.a (from ",
-        "the sections are: log, retention,",
+        "the sections are: log, pacing, retention,",
         "worker.sessions_max = \"0\" (from environment variable MAX_SESSIONS)",
         "store.url = \"mysql://h\"",
         "sqlite:<file> or postgres://",
