@@ -17,7 +17,7 @@ pub(crate) fn ci() -> Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     openapi::openapi(true)?;
-    test(false, &[])
+    test(false, &["--profile".to_owned(), "ci".to_owned()])
 }
 
 /// Clippy over everything, warnings being errors.
