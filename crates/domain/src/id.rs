@@ -1,9 +1,14 @@
-//! Every id. Text ids carry a prefix that says what they name, and sort by time of creation.
+//! Every id. Text ids carry a prefix that says what they name, and sort in order of creation.
+
+mod order;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use self::order::Ulids;
+use crate::clock::{Clock, SystemClock};
 
 /// The text is not an id of this kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +16,13 @@ use serde::{Deserialize, Serialize};
 pub struct IdError {
     /// What was expected, such as `message id`.
     pub kind: &'static str,
+}
+
+static ULIDS: Ulids = Ulids::new();
+
+fn next_ulid() -> String {
+    let ulid = ULIDS.next(SystemClock.now(), rand::random());
+    ulid.to_string().to_ascii_lowercase()
 }
 
 macro_rules! text_id {
@@ -21,9 +33,10 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            /// A new id, later than those made in earlier milliseconds.
+            /// A new id, larger than all that this process made, and than what others made in earlier
+            /// milliseconds.
             pub fn generate() -> Self {
-                Self(format!("{}{}", $prefix, ulid::Ulid::generate().to_string().to_ascii_lowercase()))
+                Self(format!("{}{}", $prefix, next_ulid()))
             }
 
             pub fn parse(text: &str) -> Result<Self, IdError> {
@@ -92,10 +105,7 @@ impl WorkerId {
 
     /// A name for a worker whose operator gave none.
     pub fn generate() -> Self {
-        Self(format!(
-            "worker-{}",
-            ulid::Ulid::generate().to_string().to_ascii_lowercase()
-        ))
+        Self(format!("worker-{}", next_ulid()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -177,6 +187,12 @@ mod tests {
         assert!(TenantId::parse(id.as_str()).is_err());
         assert!(MessageId::parse("msg_").is_err());
         assert!(MessageId::parse("msg_01ARZ3NDEKTSV4RRFFQ69G5FAV").is_err());
+    }
+
+    #[test]
+    fn ids_sort_in_order_of_creation() {
+        let all: Vec<SessionId> = (0..1_000).map(|_| SessionId::generate()).collect();
+        assert!(all.is_sorted_by(|one, next| one < next));
     }
 
     #[test]
