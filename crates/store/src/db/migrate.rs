@@ -13,6 +13,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("queue", include_str!("../migrations/0002_queue.sql")),
     ("pacing", include_str!("../migrations/0003_pacing.sql")),
     ("narrow", include_str!("../migrations/0004_narrow.sql")),
+    ("chat", include_str!("../migrations/0005_chat.sql")),
 ];
 
 /// What [`crate::Db::migrate`] did: nothing when the versions are equal.

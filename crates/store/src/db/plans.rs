@@ -78,6 +78,42 @@ fn no_statement_of_the_message_path_scans_a_large_table() {
     assert!(slow.is_empty(), "{}", slow.join("\n"));
 }
 
+/// A chat's newest messages are read from the end of its own part of an index, and whether somebody wrote
+/// is asked of those that came in: neither grows with the history of the session or of the chat.
+#[test]
+fn what_is_asked_of_one_chat_reads_nothing_of_the_others() {
+    let conn = exercised();
+    for (part, wanted) in [
+        (
+            "m.chat = ?6 ORDER BY m.seq DESC",
+            "SEARCH m USING INDEX messages_chat (session_id=? AND chat=? AND seq<?)",
+        ),
+        (
+            "m.session_id = ?2 AND m.chat = ?3",
+            "SEARCH m USING INDEX messages_chat (session_id=? AND chat=?)",
+        ),
+        (
+            "i.direction = 'inbound'",
+            "SEARCH i USING COVERING INDEX messages_once (session_id=? AND chat=?)",
+        ),
+    ] {
+        let statements = conn.statements();
+        let about: Vec<_> = statements.iter().filter(|sql| sql.contains(part)).collect();
+        assert!(!about.is_empty(), "no statement with {part}");
+        for statement in about {
+            let plan = conn.explain(statement);
+            assert!(
+                plan.iter().any(|line| line == wanted),
+                "{plan:#?} of {statement}"
+            );
+            assert!(
+                !plan.iter().any(|line| line.contains("TEMP B-TREE")),
+                "{plan:#?}"
+            );
+        }
+    }
+}
+
 /// `SCAN q USING INDEX …` with no condition reads all of the index: as bad as the table.
 fn scans_large(line: &str) -> bool {
     let alias = [
@@ -150,8 +186,14 @@ fn exercise(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         at: NOW,
     };
     messages::insert_inbound(tx, &lease, vec![inbound], NOW)?;
-    let filter = MessageFilter::default();
-    messages::list(tx, &tenant, &session.id, &filter, &PageRequest::default())?;
+    let of_chat = MessageFilter {
+        chat: Some(Jid::pn("628")),
+        ..MessageFilter::default()
+    };
+    for filter in [MessageFilter::default(), of_chat] {
+        messages::list(tx, &tenant, &session.id, &filter, &PageRequest::default())?;
+        messages::count(tx, &tenant, &session.id, &filter)?;
+    }
     outbox::after(tx, &tenant, EventSeq(0), &EventFilter::default(), 10)?;
     outbox::prune(tx, NOW, 10)?;
     idempotency::prune(tx, 10, NOW)?;
@@ -185,6 +227,7 @@ fn watch(tx: &mut Tx<'_>, lease: &leases::Lease) -> Result<(), StoreError> {
 
 fn attempt(tx: &mut Tx<'_>, lease: &leases::Lease) -> Result<(), StoreError> {
     queue::release_stale(tx, lease, 5, NOW)?;
+    queue::put_off_strangers(tx, lease, NOW.plus(Duration::from_secs(1)), NOW)?;
     let mut claimed = queue::claim(tx, lease, 3, NOW.plus(Duration::from_secs(2)))?;
     let update = Update {
         wa_id: claimed[0].wa_id.clone(),

@@ -7,6 +7,7 @@ use crate::support::{Fixture, NOW};
 contract!(
     an_empty_database_becomes_the_newest,
     several_processes_migrate_once,
+    an_older_schema_gets_what_it_lacks,
     a_newer_schema_is_refused,
     a_migration_that_breaks_off_leaves_nothing,
     the_schema_refuses_what_the_code_must_not_do,
@@ -43,6 +44,18 @@ async fn several_processes_migrate_once(f: Fixture) {
         "{reports:?}"
     );
     assert_eq!(empty.read(tenants::count).await, 0);
+}
+
+async fn an_older_schema_gets_what_it_lacks(f: Fixture) {
+    let (session, _) = f.running().await;
+    let sent = f.send(&session, "1", "before").await;
+    f.raw("DROP INDEX messages_chat; DELETE FROM schema_migrations WHERE version > 4")
+        .unwrap();
+    let report = f.db.migrate().await.unwrap();
+    assert_eq!((report.from, report.to), (4, 5));
+    assert_eq!(f.state(&sent).await.message, sent);
+    f.raw("DROP INDEX messages_chat")
+        .expect("it is there again");
 }
 
 async fn a_newer_schema_is_refused(f: Fixture) {
