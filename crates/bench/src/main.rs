@@ -70,19 +70,15 @@ enum Scenario {
         /// Length of each run, in seconds.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
-        #[arg(long, default_value_t = 50)]
-        sessions: usize,
-        #[arg(long, default_value_t = 20)]
-        contacts: usize,
+        #[command(flatten)]
+        load: Load,
     },
     /// B04: sends that do not wait, as many as go: accepted, acknowledged, delivered, recorded.
     Saturated {
         #[arg(long, default_value_t = 50_000)]
         messages: usize,
-        #[arg(long, default_value_t = 50)]
-        sessions: usize,
-        #[arg(long, default_value_t = 20)]
-        contacts: usize,
+        #[command(flatten)]
+        load: Load,
         /// Messages accepted and not yet delivered at any time.
         #[arg(long, default_value_t = 1024)]
         in_flight: usize,
@@ -173,21 +169,13 @@ async fn run(scenario: Scenario) -> Result<()> {
         Scenario::SyncSend {
             rates,
             seconds,
-            sessions,
-            contacts,
-        } => {
-            let load = Load::new(sessions, contacts);
-            scenarios::sync_send::run(&rates, seconds, load).await
-        }
+            load,
+        } => scenarios::sync_send::run(&rates, seconds, load).await,
         Scenario::Saturated {
             messages,
-            sessions,
-            contacts,
+            load,
             in_flight,
-        } => {
-            let load = Load::new(sessions, contacts);
-            scenarios::saturated::run(messages, in_flight, load).await
-        }
+        } => scenarios::saturated::run(messages, in_flight, load).await,
         Scenario::Inbound(options) => inbound::run(options).await,
         Scenario::Campaign(options) => campaign::run(options).await,
         Scenario::Fairness(options) => fairness::run(options).await,

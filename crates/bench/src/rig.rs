@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use serde_json::json;
 use tokio::time::{Instant, timeout};
 use wagate::client::Client;
+use wagate_e2e::people;
+pub(crate) use wagate_e2e::people::{contact_number, owner_number};
 use wagate_e2e::process::{GatewayProcess, Program};
 use wagate_network::handle::PhoneHandle;
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::transcript::TranscriptOptions;
-use wagate_network::world::AccountSpec;
 
 use crate::process::{self, Usage};
 
@@ -103,31 +103,12 @@ impl Rig {
 
     async fn link_one(&self, client: &Client, n: usize) -> Result<()> {
         let phone = self.account(&owner_number(n), "Owner")?;
-        let session = session_name(n);
-        client
-            .post("/api/v1/sessions", &json!({ "id": session }))
-            .await?;
-        let connect = format!("/api/v1/sessions/{session}/connect");
-        client.post(&connect, &json!({ "method": "qr" })).await?;
-        let qr = client
-            .get(&format!("/api/v1/sessions/{session}/qr"))
-            .await?;
-        let text = qr.data()["qrString"]
-            .as_str()
-            .context("no QR code in the answer")?
-            .to_owned();
-        phone.scan(&text).await?;
-        Ok(())
+        people::link(client, &session_name(n), &phone).await
     }
 
     /// Makes an account on the network.
     pub(crate) fn account(&self, number: &str, name: &str) -> Result<PhoneHandle> {
-        self.network.create_account(AccountSpec {
-            phone: number.to_owned(),
-            push_name: Some(name.to_owned()),
-            ..AccountSpec::default()
-        })?;
-        Ok(self.network.phone(number)?)
+        people::account(&self.network, number, name)
     }
 
     /// Waits until the gateway itself says that so many sessions are connected.
@@ -186,16 +167,6 @@ impl Rig {
 /// What session number `n` is called.
 pub(crate) fn session_name(n: usize) -> String {
     format!("bench-{n:05}")
-}
-
-/// The number that owns session `n`.
-pub(crate) fn owner_number(n: usize) -> String {
-    format!("+62811{n:07}")
-}
-
-/// The number of contact `n`.
-pub(crate) fn contact_number(n: usize) -> String {
-    format!("+62812{n:07}")
 }
 
 fn program(network: &Network, folder: &Path) -> Result<Program> {

@@ -21,11 +21,14 @@ use crate::report;
 use crate::rig::{self, Rig};
 
 /// How many sessions write to how many contacts each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Load {
     /// The number of the first session.
+    #[arg(skip)]
     first: usize,
+    #[arg(long, default_value_t = 50)]
     pub(crate) sessions: usize,
+    #[arg(long, default_value_t = 20)]
     pub(crate) contacts: usize,
 }
 

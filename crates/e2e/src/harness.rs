@@ -13,6 +13,7 @@ use wagate_network::handle::PhoneHandle;
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::world::AccountSpec;
 
+use crate::people;
 use crate::process::{GatewayProcess, Program};
 
 /// The bound of every wait: generous, since debug builds share two cores; no test is slower for it.
@@ -119,42 +120,22 @@ impl Harness {
 
     /// Makes an account and its phone.
     pub fn account(&self, number: &str, name: &str) -> Result<PhoneHandle> {
-        self.account_with(AccountSpec {
-            phone: number.to_owned(),
-            push_name: Some(name.to_owned()),
-            ..AccountSpec::default()
-        })
+        people::account(&self.network, number, name)
     }
 
     pub fn account_with(&self, spec: AccountSpec) -> Result<PhoneHandle> {
-        let number = spec.phone.clone();
-        self.network.create_account(spec)?;
-        Ok(self.network.phone(&number)?)
+        Ok(self.network.add_phone(spec)?)
     }
 
     /// Creates a session and links it to the phone by QR; returns when it is connected.
     pub async fn link(&self, session: &str, phone: &PhoneHandle) -> Result<Value> {
-        self.client()
-            .post("/api/v1/sessions", &json!({ "id": session }))
-            .await?;
-        self.link_again(session, phone).await
+        people::link(self.client(), session, phone).await?;
+        self.until_session(session, "connected").await
     }
 
     /// Links a session that exists.
     pub async fn link_again(&self, session: &str, phone: &PhoneHandle) -> Result<Value> {
-        let connect = format!("/api/v1/sessions/{session}/connect");
-        self.client()
-            .post(&connect, &json!({ "method": "qr" }))
-            .await?;
-        let qr = self
-            .client()
-            .get(&format!("/api/v1/sessions/{session}/qr"))
-            .await?;
-        let text = qr.data()["qrString"]
-            .as_str()
-            .context("no QR code in the answer")?
-            .to_owned();
-        phone.scan(&text).await?;
+        people::link_again(self.client(), session, phone).await?;
         self.until_session(session, "connected").await
     }
 

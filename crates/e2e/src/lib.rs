@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`process`] | a gateway process: started, asked, killed as `kill -9` would |
 //! | [`cluster`] | a PostgreSQL server that can be crashed |
+//! | [`people`] | accounts, phones, and the linking of sessions to them |
 //! | [`harness`] | both, with the verbs that tests are written in; every wait has a bound |
 //! | [`soak`] | seeded workload and faults against it all, judged round by round |
 
 pub mod cluster;
 pub mod harness;
+pub mod people;
 pub mod process;
 pub mod soak;
 

@@ -27,10 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Options {
     #[arg(long, default_value_t = 50_000)]
     messages: usize,
-    #[arg(long, default_value_t = 50)]
-    sessions: usize,
-    #[arg(long, default_value_t = 20)]
-    contacts: usize,
+    #[command(flatten)]
+    load: Load,
     /// Texts on their way at any time.
     #[arg(long, default_value_t = 1024)]
     in_flight: usize,
@@ -40,12 +38,6 @@ pub(crate) struct Options {
     /// Length of the second part, at half the rate, in seconds.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-}
-
-impl Options {
-    fn load(&self) -> Load {
-        Load::new(self.sessions, self.contacts)
-    }
 }
 
 /// Who writes text number `n` to whom, and when each was sent or due.
@@ -79,7 +71,7 @@ impl Peers {
 pub(crate) async fn run(options: Options) -> Result<()> {
     let rig = Rig::start().await?;
     let peers = Arc::new(prepare(&rig, &options).await?);
-    let pairs = options.sessions * options.contacts;
+    let pairs = options.load.sessions * options.load.contacts;
     let mut feed = Feed::from_now(&rig.client).await?;
     eprintln!("{pairs} texts that begin the conversations …");
     receive(&mut feed, &peers, 0..pairs, Pace::InFlight(256)).await?;
@@ -105,7 +97,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             "messages": options.messages,
             "in_flight": options.in_flight,
             "strangers_percent": options.strangers,
-            "load": options.load().to_json(),
+            "load": options.load.to_json(),
         }),
         &json!({
             "messages_per_second": rate,
@@ -125,7 +117,7 @@ fn half_rate(rate: f64, seconds: u64) -> usize {
 
 /// Sessions write to the contacts first, who decrypt it: so they answer in the same conversation.
 async fn prepare(rig: &Rig, options: &Options) -> Result<Peers> {
-    let load = options.load();
+    let load = options.load;
     rig.link(0, load.sessions).await?;
     make_contacts(rig, load.contacts)?;
     let phone = |n| rig.network.phone(&rig::contact_number(n));

@@ -13,7 +13,8 @@ use wagate_network::network::Network;
 use super::journal::{Answer, Attempt, Book, End, Request};
 use super::keeper::Hand;
 use super::plan::How;
-use super::rig::{Rig, contact_number};
+use super::rig::Rig;
+use crate::people::contact_number;
 
 /// How long a client waits for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(20);

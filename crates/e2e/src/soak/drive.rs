@@ -14,7 +14,8 @@ use super::clients::Clients;
 use super::faults::Breaker;
 use super::journal::{Book, Broken, Request, Written};
 use super::plan::{Fault, Plan, Step, Timed};
-use super::rig::{Rig, contact_number, owner_number};
+use super::rig::Rig;
+use crate::people::{contact_number, owner_number};
 
 /// Steps that come one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use wagate::client::Client;
 use wagate_network::handle::PhoneHandle;
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::transcript::TranscriptOptions;
-use wagate_network::world::AccountSpec;
 
 use super::journal::Book;
 use super::keeper::{Hand, Keeper, Order};
 use super::plan::{Kind, Shape};
 use crate::cluster::Cluster;
+use crate::people::{account, contact_number, link, owner_number};
 use crate::process::{GatewayProcess, Program};
 
 /// Entries of the transcript: two rounds of it.
@@ -60,16 +59,6 @@ pub struct Rig {
     pub cluster: Option<Cluster>,
     keepers: JoinSet<()>,
     folder: TempDir,
-}
-
-/// The number that owns session `n`.
-pub fn owner_number(n: usize) -> String {
-    format!("+62811{n:07}")
-}
-
-/// The number of contact `n`.
-pub fn contact_number(n: usize) -> String {
-    format!("+62812{n:07}")
 }
 
 impl Rig {
@@ -140,7 +129,7 @@ impl Rig {
 
     async fn people(&mut self, client: &Client) -> Result<()> {
         for n in 0..self.shape.contacts {
-            let phone = self.account(&contact_number(n), "Contact")?;
+            let phone = account(&self.network, &contact_number(n), "Contact")?;
             // Some read what they get, some only when they are told to.
             if n % 2 == 0 {
                 phone.read_after(Duration::from_millis(150));
@@ -148,28 +137,19 @@ impl Rig {
             self.contacts.push(phone);
         }
         for n in 0..self.shape.sessions {
-            let owner = self.account(&owner_number(n), "Owner")?;
+            let owner = account(&self.network, &owner_number(n), "Owner")?;
             let slot = Slot {
                 name: format!("soak-{n:03}"),
                 tenant: n % self.shape.tenants,
                 owner,
             };
             let client = client.with_key(&self.keys[slot.tenant]);
-            tokio::time::timeout(LINK_MAX, link(&client, &slot))
+            tokio::time::timeout(LINK_MAX, link(&client, &slot.name, &slot.owner))
                 .await
                 .with_context(|| format!("{} was not linked in time", slot.name))??;
             self.slots.push(slot);
         }
         Ok(())
-    }
-
-    fn account(&self, number: &str, name: &str) -> Result<PhoneHandle> {
-        self.network.create_account(AccountSpec {
-            phone: number.to_owned(),
-            push_name: Some(name.to_owned()),
-            ..AccountSpec::default()
-        })?;
-        Ok(self.network.phone(number)?)
     }
 
     /// The file of an embedded database.
@@ -183,23 +163,6 @@ impl Rig {
         self.keepers.shutdown().await;
         self.network.stop().await;
     }
-}
-
-async fn link(client: &Client, slot: &Slot) -> Result<()> {
-    let session = &slot.name;
-    client
-        .post("/api/v1/sessions", &json!({ "id": session }))
-        .await?;
-    let connect = format!("/api/v1/sessions/{session}/connect");
-    client.post(&connect, &json!({ "method": "qr" })).await?;
-    let qr = client
-        .get(&format!("/api/v1/sessions/{session}/qr"))
-        .await?;
-    let text = qr.data()["qrString"]
-        .as_str()
-        .context("no QR code in the answer")?;
-    slot.owner.scan(text).await?;
-    Ok(())
 }
 
 /// Makes a tenant on the command line; gives its first key.

@@ -2,6 +2,7 @@
 //! bounded.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +17,7 @@ use wagate_network::world::AccountSpec;
 use wagate_store::bus::{Bus, BusMessage, BusReceiver, Heard};
 use wagate_store::messages::{self, Message, NewOutbound, Priority};
 use wagate_store::sessions::{self, NewSession, Session};
-use wagate_store::{Db, DbOptions, MasterKey, Sealer, tenants};
+use wagate_store::{Db, DbOptions, Lease, MasterKey, Sealer, leases, tenants};
 use wagate_worker::{Worker, WorkerOptions};
 
 pub(crate) const OWNER: &str = "6281100000001";
@@ -43,6 +44,23 @@ pub(crate) fn options(id: &str) -> WorkerOptions {
 
 pub(crate) fn now() -> Timestamp {
     SystemClock.now()
+}
+
+/// The machine's clock, put forward by hand.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead(AtomicU64);
+
+impl Ahead {
+    /// So many seconds ahead from now on.
+    pub(crate) fn set(&self, seconds: u64) {
+        self.0.store(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        now().plus(Duration::from_secs(self.0.load(Ordering::SeqCst)))
+    }
 }
 
 impl Harness {
@@ -225,6 +243,43 @@ impl Harness {
                 return seen;
             }
             next(&mut bus, deadline, state.as_str(), seen.state.as_str()).await;
+        }
+    }
+
+    /// A worker that died while it held the only session, for so long.
+    pub(crate) async fn held_by_a_dead(&self, ttl: Duration) -> Lease {
+        let dead = WorkerId::parse("dead").unwrap();
+        let held = self
+            .db
+            .write(move |tx| leases::acquire_some(tx, &dead, 1, ttl, now()))
+            .await;
+        held.unwrap().remove(0)
+    }
+
+    /// Does something while the database hangs, which goes on when that is done.
+    pub(crate) async fn while_it_hangs(&self, work: impl Future<Output = ()>) {
+        let (free, held) = std::sync::mpsc::channel::<()>();
+        let (began, hanging) = tokio::sync::oneshot::channel();
+        let hang = self.db.write(move |_| {
+            began.send(()).unwrap();
+            let _released = held.recv();
+            Ok(())
+        });
+        let work = async {
+            hanging.await.unwrap();
+            work.await;
+            drop(free);
+        };
+        let (hung, ()) = tokio::join!(hang, work);
+        hung.unwrap();
+    }
+
+    /// Waits until it is so; looks after each wake-up of the bus.
+    pub(crate) async fn until(&self, what: &str, there: impl AsyncFn() -> bool) {
+        let mut bus = self.bus.subscribe();
+        let deadline = Instant::now() + BOUND;
+        while !there().await {
+            next(&mut bus, deadline, what, "nothing of it").await;
         }
     }
 

@@ -2,16 +2,15 @@
 //! jumps (SL-1, MP-2). Method: leases and clocks moved behind the worker's back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use wagate_domain::{Clock, Desired, LinkState, MessageState, SystemClock, Timestamp, WorkerId};
+use wagate_domain::{Desired, LinkState, MessageState};
 use wagate_store::bus::BusMessage;
 use wagate_store::device_state::{self, StateKind};
-use wagate_store::{leases, queue};
+use wagate_store::queue;
 use wagate_worker::WorkerOptions;
 
-use crate::harness::{FRIEND, Harness, OWNER, now, options};
+use crate::harness::{Ahead, FRIEND, Harness, OWNER, now, options};
 
 /// The engine's own row of a device.
 const DEVICE: StateKind = StateKind(1);
@@ -25,14 +24,10 @@ async fn what_a_dead_worker_had_in_flight_is_sent_by_the_next_holder() {
     let session = harness.linked("kept", &owner).await;
     assert!(first.stop(Duration::from_secs(10)).await);
     let message = harness.accept(&session, FRIEND, "in flight").await;
-    let dead = WorkerId::parse("dead").unwrap();
+    let lease = harness.held_by_a_dead(Duration::from_secs(1)).await;
     let claimed = harness
         .db
-        .write(move |tx| {
-            let ttl = Duration::from_secs(1);
-            let lease = leases::acquire_some(tx, &dead, 1, ttl, now())?.remove(0);
-            queue::claim(tx, &lease, 3, now())
-        })
+        .write(move |tx| queue::claim(tx, &lease, 3, now()))
         .await
         .unwrap();
     assert_eq!(claimed.len(), 1);
@@ -52,20 +47,13 @@ async fn an_actor_that_waits_for_the_database_lets_go_when_its_lease_ends() {
     let owner = harness.phone(OWNER, "Ayu");
     let worker = harness.worker(options("waiting")).await;
     let session = harness.linked("hanging", &owner).await;
-    let (free, held) = std::sync::mpsc::channel::<()>();
-    let hang = harness.db.write(move |_| {
-        let _released = held.recv();
-        Ok(())
-    });
     let look = async {
         // In the middle of a turn: it would claim.
         let session = session.clone();
         harness.bus.publish(BusMessage::QueueReady { session });
         owner.expect_companions_online(0).await.unwrap();
-        drop(free);
     };
-    let (hung, ()) = tokio::join!(hang, look);
-    hung.unwrap();
+    harness.while_it_hangs(look).await;
     harness.until_connected(&session).await;
     assert!(worker.stop(Duration::from_secs(10)).await);
     harness.check();
@@ -91,22 +79,11 @@ async fn a_logout_leaves_no_keys() {
     assert!(worker.stop(Duration::from_secs(10)).await);
 }
 
-/// The machine's clock, set forward by hand.
-#[derive(Debug, Default)]
-struct Forward(AtomicI64);
-
-impl Clock for Forward {
-    fn now(&self) -> Timestamp {
-        let ahead = u64::try_from(self.0.load(Ordering::SeqCst)).unwrap();
-        SystemClock.now().plus(Duration::from_secs(ahead))
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_ends_no_linking() {
     let harness = Harness::start().await;
     let owner = harness.phone(OWNER, "Ayu");
-    let clock = Arc::new(Forward::default());
+    let clock = Arc::new(Ahead::default());
     let patient = WorkerOptions {
         lease_ttl: Duration::from_secs(3600),
         link_timeout: Duration::from_secs(60),
@@ -120,7 +97,7 @@ async fn a_clock_that_jumps_ends_no_linking() {
     let Some(wagate_domain::LinkChallenge::Qr { qr, .. }) = shown.challenge else {
         panic!("no QR code")
     };
-    clock.0.store(120, Ordering::SeqCst);
+    clock.set(120);
     owner.scan(&qr).await.unwrap();
     harness.until_connected(&session).await;
     assert!(worker.stop(Duration::from_secs(10)).await);

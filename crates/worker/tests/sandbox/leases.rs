@@ -20,15 +20,7 @@ async fn a_session_of_a_dead_worker_is_taken_over_when_its_lease_ends() {
     let session = harness.linked("kept", &owner).await;
     assert!(first.stop(Duration::from_secs(10)).await);
 
-    // A worker that took the lease and died with it.
-    let dead = WorkerId::parse("dead").unwrap();
-    let ttl = Duration::from_secs(2);
-    let held = harness
-        .db
-        .write(move |tx| leases::acquire_some(tx, &dead, 1, ttl, now()))
-        .await
-        .unwrap();
-    assert_eq!(held.len(), 1);
+    harness.held_by_a_dead(Duration::from_secs(2)).await;
     let message = harness.accept(&session, FRIEND, "after the takeover").await;
     let second = harness.worker(options("second")).await;
     harness
@@ -72,17 +64,10 @@ async fn a_holder_whom_the_database_keeps_waiting_lets_go_when_its_leases_end() 
     harness.phone(FRIEND, "Budi");
     let worker = harness.worker(options("waiting")).await;
     let session = harness.linked("hanging", &owner).await;
-    let (free, held) = std::sync::mpsc::channel::<()>();
-    let hang = harness.db.write(move |_| {
-        let _released = held.recv();
-        Ok(())
-    });
     let look = async {
         owner.expect_companions_online(0).await.unwrap();
-        drop(free);
     };
-    let (hung, ()) = tokio::join!(hang, look);
-    hung.unwrap();
+    harness.while_it_hangs(look).await;
     let message = harness.send(&session, FRIEND, "back again").await;
     harness
         .until_message(&message, MessageState::Delivered)
@@ -111,24 +96,14 @@ async fn receipts_outlive_a_database_that_is_away_longer_than_the_lease() {
         assert_eq!(sent.state, MessageState::Sent);
         messages.push(message);
     }
-    let (free, held) = std::sync::mpsc::channel::<()>();
-    let (began, hanging) = tokio::sync::oneshot::channel();
-    let hang = harness.db.write(move |_| {
-        began.send(()).unwrap();
-        let _released = held.recv();
-        Ok(())
-    });
     let look = async {
-        hanging.await.unwrap();
         for friend in &friends {
             friend.go_online().unwrap();
             friend.expect_text("got it?").await.unwrap();
         }
         owner.expect_companions_online(0).await.unwrap();
-        drop(free);
     };
-    let (hung, ()) = tokio::join!(hang, look);
-    hung.unwrap();
+    harness.while_it_hangs(look).await;
     for message in &messages {
         harness
             .until_message(message, MessageState::Delivered)

@@ -2,29 +2,16 @@
 //! Method: refusals by the network, a clock that the test puts forward, stanzas counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use wagate_domain::MessageState;
 use wagate_domain::pacing::PacingPatch;
-use wagate_domain::{Clock, MessageState, SystemClock, Timestamp};
 use wagate_network::faults::{Action, FaultRule, Match, StanzaMatch};
 use wagate_store::bus::BusMessage;
 use wagate_store::pacing;
 use wagate_worker::WorkerOptions;
 
-use crate::harness::{FRIEND, Harness, OWNER, options};
-
-/// The machine's clock, put forward.
-#[derive(Debug, Default)]
-struct Ahead(AtomicI64);
-
-impl Clock for Ahead {
-    fn now(&self) -> Timestamp {
-        let ahead = Duration::from_secs(self.0.load(Ordering::SeqCst).unsigned_abs());
-        SystemClock.now().plus(ahead)
-    }
-}
+use crate::harness::{Ahead, FRIEND, Harness, OWNER, now, options};
 
 /// A worker whose leases outlast the clock's jumps.
 fn patient(id: &str) -> WorkerOptions {
@@ -54,23 +41,19 @@ async fn a_stranger_waits_out_a_reach_out_limit_also_at_another_worker() {
     let paused = async || {
         let id = session.clone();
         let stored = harness.db.read(move |tx| pacing::load(tx, &id)).await;
-        !stored.unwrap().state.pauses(SystemClock.now()).is_empty()
+        !stored.unwrap().state.pauses(now()).is_empty()
     };
-    let bound = Instant::now() + Duration::from_secs(30);
-    while !paused().await {
-        assert!(Instant::now() < bound, "the session is never paused");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    harness.until("a pause", paused).await;
     assert!(worker.stop(Duration::from_secs(10)).await);
     let again = harness
         .worker_by(patient("second"), Arc::clone(&clock) as _)
         .await;
     harness.until_connected(&session).await;
     // A little less than the first guess, and what is let go has to be looked at once more.
-    clock.0.store(59 * 60, Ordering::SeqCst);
+    clock.set(59 * 60);
     harness.send(&session, FRIEND, "and more").await;
     assert!(friend.texts().is_empty());
-    clock.0.store(60 * 60 + 1, Ordering::SeqCst);
+    clock.set(60 * 60 + 1);
     harness
         .until_message(&message, MessageState::Delivered)
         .await;
@@ -100,10 +83,9 @@ async fn typing_is_shown_before_a_text_when_asked() {
         ..PacingPatch::default()
     };
     let (tenant, id) = (harness.tenant.clone(), session.clone());
-    let now = SystemClock.now();
     harness
         .db
-        .write(move |tx| pacing::configure(tx, &tenant, &id, &rules, now))
+        .write(move |tx| pacing::configure(tx, &tenant, &id, &rules, now()))
         .await
         .unwrap();
     let changed = session.clone();
