@@ -1,6 +1,6 @@
 //! What a tenant changes in its queues: clearing, trying again what failed, deleting it.
 //!
-//! Everything here locks the session's lease row first ([`super::hold`]), so that it meets the session's
+//! Everything here locks the session's lease row first ([`held`]), so that it meets the session's
 //! worker nowhere half-way. Nothing that is being sent is touched. The WhatsApp id stays in whatever is
 //! tried again: it may have arrived (MP-2).
 
@@ -14,6 +14,20 @@ use crate::error::StoreError;
 use crate::messages::{Counts, Message, Owner, Tracked, by_seqs, find, write_moves};
 use crate::outbox;
 
+/// Locks a session's lease row, and gives whose it is. [`StoreError::NotFound`] when the tenant has no such
+/// session.
+pub(super) fn held<'a>(
+    tx: &mut Tx<'_>,
+    tenant: &'a TenantId,
+    session: &'a SessionId,
+) -> Result<Owner<'a>, StoreError> {
+    Ok(Owner {
+        tenant,
+        session,
+        name: hold(tx, tenant, session)?,
+    })
+}
+
 /// Withdraws what waits in a session's queue in one of the states, at most `limit` messages; they end
 /// canceled. [`JobState::Active`] is never withdrawn. Fewer than `limit`: nothing is left.
 pub fn clear(
@@ -24,7 +38,7 @@ pub fn clear(
     limit: u32,
     now: Timestamp,
 ) -> Result<Vec<MessageId>, StoreError> {
-    let name = hold(tx, tenant, session)?;
+    let owner = held(tx, tenant, session)?;
     let mut seqs = Vec::new();
     // From behind, so that no message becomes the head of its lane only to be withdrawn too.
     for (state, condition) in [
@@ -41,11 +55,6 @@ pub fn clear(
             format!("SELECT message_seq FROM queue WHERE session_id = $1 AND {condition} LIMIT $2");
         seqs.extend(tx.query(&sql, params![session, room], |row| row.int(0))?);
     }
-    let owner = Owner {
-        tenant,
-        session,
-        name,
-    };
     end(tx, &owner, &seqs, MessageInput::Canceled, now)
 }
 
@@ -60,7 +69,22 @@ pub(super) fn end(
     if seqs.is_empty() {
         return Ok(Vec::new());
     }
-    let mut messages = load(tx, seqs)?;
+    let messages = load(tx, seqs)?;
+    let (messages, mut counts) = moved(tx, owner, messages, input, now)?;
+    let ended: Vec<i64> = messages.iter().map(|message| message.seq).collect();
+    counts.queued -= finish(tx, owner.session, &ended)?;
+    counts.write(tx, owner.session);
+    Ok(messages.into_iter().map(|message| message.id).collect())
+}
+
+/// Applies the input to messages that were loaded, and gives those that moved by it.
+fn moved(
+    tx: &mut Tx<'_>,
+    owner: &Owner<'_>,
+    mut messages: Vec<Tracked>,
+    input: MessageInput,
+    now: Timestamp,
+) -> Result<(Vec<Tracked>, Counts), StoreError> {
     let mut counts = Counts::default();
     let mut moves = Vec::with_capacity(messages.len());
     for message in &mut messages {
@@ -71,10 +95,7 @@ pub(super) fn end(
     messages.retain(Tracked::is_moved);
     let moved: Vec<_> = messages.iter().collect();
     write_moves(tx, owner, &moved, moves, now)?;
-    let ended: Vec<i64> = moved.iter().map(|message| message.seq).collect();
-    counts.queued -= finish(tx, owner.session, &ended)?;
-    counts.write(tx, owner.session);
-    Ok(messages.into_iter().map(|message| message.id).collect())
+    Ok((messages, counts))
 }
 
 /// Queues a failed or expired message again, with all attempts and under the same WhatsApp id.
@@ -89,17 +110,11 @@ pub fn revive(
     now: Timestamp,
 ) -> Result<Message, StoreError> {
     let (before, seq) = find(tx, tenant, id)?;
-    let name = hold(tx, tenant, &before.session)?;
-    let owner = Owner {
-        tenant,
-        session: &before.session,
-        name,
-    };
+    let owner = held(tx, tenant, &before.session)?;
     let revived = bring_back(tx, &owner, &[seq], expires_at, now)?;
     let (message, _) = find(tx, tenant, id)?;
     if revived.is_empty() {
-        let what = message.state.to_string();
-        return Err(StoreError::Conflict { what });
+        return Err(not_dead(&message));
     }
     Ok(message)
 }
@@ -113,13 +128,8 @@ pub fn revive_some(
     limit: u32,
     now: Timestamp,
 ) -> Result<Vec<MessageId>, StoreError> {
-    let name = hold(tx, tenant, session)?;
+    let owner = held(tx, tenant, session)?;
     let seqs = oldest_dead(tx, tenant, session, code, limit)?;
-    let owner = Owner {
-        tenant,
-        session,
-        name,
-    };
     bring_back(tx, &owner, &seqs, None, now)
 }
 
@@ -147,20 +157,11 @@ fn bring_back(
 ) -> Result<Vec<MessageId>, StoreError> {
     let mut messages = load(tx, seqs)?;
     messages.sort_by_key(|message| message.seq);
-    let mut counts = Counts::default();
-    let mut moves = Vec::with_capacity(messages.len());
-    for message in &mut messages {
-        if let Step::Moved(to) = message.state.apply(MessageInput::Revived) {
-            moves.push(message.advance(to, now, None, &mut counts));
-        }
-    }
-    messages.retain(Tracked::is_moved);
+    let (messages, mut counts) = moved(tx, owner, messages, MessageInput::Revived, now)?;
     if messages.is_empty() {
         return Ok(Vec::new());
     }
-    let moved: Vec<_> = messages.iter().collect();
-    write_moves(tx, owner, &moved, moves, now)?;
-    let keys: Vec<Value<'_>> = moved.iter().map(|message| message.seq.into()).collect();
+    let keys: Vec<Value<'_>> = messages.iter().map(|message| message.seq.into()).collect();
     // Who asks for another attempt now means now, whatever time was wanted before.
     tx.execute_rows(
         "UPDATE messages SET not_before_ms = NULL, expires_ms = CASE \
@@ -171,14 +172,17 @@ fn bring_back(
         &keys,
     )?;
     // Who was not on WhatsApp may be there by now: it is asked again.
-    let chats: Vec<Value<'_>> = moved.iter().map(|message| (&message.chat).into()).collect();
+    let chats: Vec<Value<'_>> = messages
+        .iter()
+        .map(|message| (&message.chat).into())
+        .collect();
     tx.execute_rows(
         "DELETE FROM absent_numbers WHERE session_id = $1 AND chat IN ({})",
         params![owner.session],
         ("?", 1),
         &chats,
     )?;
-    let seqs: Vec<i64> = moved.iter().map(|message| message.seq).collect();
+    let seqs: Vec<i64> = messages.iter().map(|message| message.seq).collect();
     let rows = by_seqs(tx, &seqs)?;
     for seq in &seqs {
         if let Some(message) = rows.get(seq) {
@@ -199,16 +203,9 @@ pub fn delete_dead(
     now: Timestamp,
 ) -> Result<Message, StoreError> {
     let (before, seq) = find(tx, tenant, id)?;
-    let name = hold(tx, tenant, &before.session)?;
-    let owner = Owner {
-        tenant,
-        session: &before.session,
-        name,
-    };
+    let owner = held(tx, tenant, &before.session)?;
     if remove(tx, &owner, &[seq], now)?.is_empty() {
-        let (message, _) = find(tx, tenant, id)?;
-        let what = message.state.to_string();
-        return Err(StoreError::Conflict { what });
+        return Err(not_dead(&find(tx, tenant, id)?.0));
     }
     Ok(before)
 }
@@ -221,14 +218,15 @@ pub fn clear_dead(
     limit: u32,
     now: Timestamp,
 ) -> Result<Vec<MessageId>, StoreError> {
-    let name = hold(tx, tenant, session)?;
+    let owner = held(tx, tenant, session)?;
     let seqs = oldest_dead(tx, tenant, session, None, limit)?;
-    let owner = Owner {
-        tenant,
-        session,
-        name,
-    };
     remove(tx, &owner, &seqs, now)
+}
+
+fn not_dead(message: &Message) -> StoreError {
+    StoreError::Conflict {
+        what: message.state.to_string(),
+    }
 }
 
 fn remove(

@@ -5,11 +5,9 @@
 use wagate_domain::message::MessageInput;
 use wagate_domain::{MessageId, SessionId, TenantId, Timestamp};
 
-use super::admin::end;
-use super::hold;
+use super::admin::{end, held};
 use crate::db::{Tx, Value, params};
 use crate::error::StoreError;
-use crate::messages::Owner;
 
 /// Messages of one session that are past their validity, as far as one look found them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +45,7 @@ pub fn expire(
     overdue: &Overdue,
     now: Timestamp,
 ) -> Result<Vec<MessageId>, StoreError> {
-    let name = match hold(tx, &overdue.tenant, &overdue.session) {
+    let owner = match held(tx, &overdue.tenant, &overdue.session) {
         Err(StoreError::NotFound { .. }) => return Ok(Vec::new()),
         other => other?,
     };
@@ -60,10 +58,5 @@ pub fn expire(
         &keys,
         |row| row.int(0),
     )?;
-    let owner = Owner {
-        tenant: &overdue.tenant,
-        session: &overdue.session,
-        name,
-    };
     end(tx, &owner, &seqs, MessageInput::Expired, now)
 }
