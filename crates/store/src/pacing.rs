@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use wagate_domain::pacing::{Pacing, PacingPatch, Pause, Reason};
-use wagate_domain::{Desired, Event, Jid, SessionId, TenantId, Timestamp};
+use wagate_domain::{Desired, Event, Jid, SessionId, SessionName, TenantId, Timestamp};
 
 use crate::db::{Tx, Value, params};
 use crate::error::StoreError;
@@ -89,11 +89,7 @@ pub fn paused(
     pause: &Pause,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let session = tx.fence(lease)?;
-    if pause.reason == Reason::Banned {
-        let sql = "UPDATE session_pacing SET banned_until_ms = $2 WHERE session_id = $1";
-        tx.execute(sql, params![&lease.session, pause.until])?;
-    }
+    let session = note_ban(tx, lease, pause, Some(pause.until))?;
     let event = Event::SessionPaused {
         session,
         scope: pause.scope,
@@ -110,17 +106,28 @@ pub fn resumed(
     pause: &Pause,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let session = tx.fence(lease)?;
-    if pause.reason == Reason::Banned {
-        let sql = "UPDATE session_pacing SET banned_until_ms = NULL WHERE session_id = $1";
-        tx.execute(sql, params![&lease.session])?;
-    }
+    let session = note_ban(tx, lease, pause, None)?;
     let event = Event::SessionResumed {
         session,
         scope: pause.scope,
         reason: pause.reason,
     };
     outbox::append(tx, &lease.tenant, Some(&lease.session), &event, now)
+}
+
+/// Notes until when a pause keeps a session from connecting, where it is a ban; gives the session's name.
+fn note_ban(
+    tx: &mut Tx<'_>,
+    lease: &Lease,
+    pause: &Pause,
+    until: Option<Timestamp>,
+) -> Result<SessionName, StoreError> {
+    let session = tx.fence(lease)?;
+    if pause.reason == Reason::Banned {
+        let sql = "UPDATE session_pacing SET banned_until_ms = $2 WHERE session_id = $1";
+        tx.execute(sql, params![&lease.session, until])?;
+    }
+    Ok(session)
 }
 
 /// Whether [`end_bans`] would find something.
