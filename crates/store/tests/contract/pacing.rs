@@ -6,15 +6,15 @@ use std::time::Duration;
 use wagate_domain::message::MessageInput;
 use wagate_domain::pacing::{Pacing, PacingPatch, Pause, Reason, Scope};
 use wagate_domain::session::Desired;
-use wagate_domain::{Event, EventSeq, Jid, WaMessageId};
+use wagate_domain::{Event, Jid, WaMessageId};
 use wagate_store::StoreError;
 use wagate_store::leases::Lease;
 use wagate_store::messages::{self, NewInbound, Priority, Update};
-use wagate_store::outbox::{self, EventFilter};
 use wagate_store::pacing::{self, Stored};
 use wagate_store::queue::{self, Claimed};
 use wagate_store::sessions::{self, Session};
 
+use crate::support::queues::events_of;
 use crate::support::{Fixture, NOW, after, chat, texts};
 
 contract!(
@@ -94,17 +94,7 @@ async fn rules_and_state_do_not_touch_each_other(f: Fixture) {
             .await;
     }
     assert_eq!(stored(&f, &session).await, Stored { rules, state });
-    let tenant = session.tenant.clone();
-    let events = f
-        .read(move |tx| {
-            let types = vec!["pacing.configured".to_owned()];
-            let filter = EventFilter {
-                types,
-                ..EventFilter::default()
-            };
-            outbox::after(tx, &tenant, EventSeq(0), &filter, 10)
-        })
-        .await;
+    let events = events_of(&f, &session, &["pacing.configured"]).await;
     assert_eq!(events.len(), 1, "the second time changed nothing");
     let (stranger, id) = (f.tenant("stranger").await, session.id.clone());
     let refused = f.db.read(move |tx| pacing::get(tx, &stranger, &id)).await;
@@ -203,17 +193,8 @@ async fn pauses_are_told(f: Fixture) {
         pacing::resumed(tx, &holder, &pause(Reason::RateLimited, 60), after(60))
     })
     .await;
-    let tenant = session.tenant.clone();
-    let events = f
-        .read(move |tx| {
-            let filter = EventFilter {
-                types: vec!["session.paused".into(), "session.resumed".into()],
-                ..EventFilter::default()
-            };
-            outbox::after(tx, &tenant, EventSeq(0), &filter, 10)
-        })
-        .await;
-    let names: Vec<&str> = events.iter().map(|stored| stored.event.name()).collect();
+    let events = events_of(&f, &session, &["session.paused", "session.resumed"]).await;
+    let names: Vec<&str> = events.iter().map(Event::name).collect();
     assert_eq!(names, ["session.paused", "session.resumed"]);
     let told = Event::SessionPaused {
         session: session.name.clone(),
@@ -221,7 +202,7 @@ async fn pauses_are_told(f: Fixture) {
         reason: Reason::RateLimited,
         until: after(60),
     };
-    assert_eq!(events[0].event, told);
+    assert_eq!(events[0], told);
 }
 
 async fn a_ban_that_is_over_asks_for_a_connection_once(f: Fixture) {

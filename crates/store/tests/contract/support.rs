@@ -1,5 +1,7 @@
 //! A database for one test, and the few rows that most tests begin with.
 
+pub(crate) mod queues;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
