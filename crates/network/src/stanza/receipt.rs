@@ -1,7 +1,9 @@
 //! `receipt`: a device says that a message arrived, was read, or must be sent again.
 //!
 //! The server acknowledges it, takes the message out of the device's mailbox, and tells the author's
-//! devices; a retry goes to the one device that can encrypt again.
+//! devices. A retry goes to the one device that can encrypt again, and leaves the message in the mailbox:
+//! clients acknowledge it besides (the library's `handle_decrypt_failure` says that a retry alone does
+//! not clear the queue).
 
 use crate::jid::Jid;
 use crate::node::{Node, Value};
@@ -36,6 +38,16 @@ fn route(kind: Option<&str>) -> Route {
     }
 }
 
+/// Takes what a receipt names out of the device's mailbox.
+fn confirm(turn: &mut Turn<'_>, origin: Origin, id: &str, node: &Node) {
+    turn.confirm(origin, "message", id, node);
+    let list = node.find("list");
+    let items = list.iter().flat_map(|list| list.all("item"));
+    for further in items.filter_map(|item| item.get("id")) {
+        turn.confirm(origin, "message", &further, node);
+    }
+}
+
 pub(crate) fn handle(turn: &mut Turn<'_>, origin: Origin, node: &Node) {
     let (Some((account, device)), Some(id), Some(to)) =
         (origin.who(), node.get("id"), node.jid("to"))
@@ -44,11 +56,9 @@ pub(crate) fn handle(turn: &mut Turn<'_>, origin: Origin, node: &Node) {
         return;
     };
     turn.world.counters.receipts_in += 1;
-    turn.confirm(origin, "message", &id, node);
-    if let Some(list) = node.find("list") {
-        for further in list.all("item").filter_map(|item| item.get("id")) {
-            turn.confirm(origin, "message", &further, node);
-        }
+    let route = route(node.get("type").as_deref());
+    if route != Route::Device {
+        confirm(turn, origin, &id, node);
     }
     let ack = server_ack("receipt", node).attr_opt("type", node.value("type").cloned());
     turn.emit(origin, ack);
@@ -63,7 +73,7 @@ pub(crate) fn handle(turn: &mut Turn<'_>, origin: Origin, node: &Node) {
         device,
         author,
     };
-    match route(node.get("type").as_deref()) {
+    match route {
         Route::Server => {}
         Route::Device => {
             turn.world.counters.retries += 1;

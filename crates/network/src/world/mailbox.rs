@@ -39,11 +39,13 @@ impl Mailbox {
         self.entries.values().map(|entry| &entry.node)
     }
 
-    /// Adds a stanza. A message that is sent again under the same id takes the place of the older copy.
+    /// Adds a stanza. A message that is sent again under the same id takes the place of an older copy
+    /// that waits; not of one that is with the device, which may be about to acknowledge just that.
     pub(crate) fn push(&mut self, node: Node) {
         let hash = key(&node.tag, &id_of(&node));
         if node.is("message")
             && let Some(position) = self.find(hash, &node)
+            && position >= self.sent
             && self.likeness(position, &node) >= 2
         {
             self.remove(position);
@@ -93,7 +95,7 @@ impl Mailbox {
     }
 
     /// Removes what a device confirmed: the stanza of this class and id, where several have it the one
-    /// that came from `like`'s `to` and has its type.
+    /// that came from `like`'s `to` and has its type, and of those the oldest.
     pub(crate) fn confirm(&mut self, class: &str, id: &str, like: &Node) -> bool {
         match self.find(key(class, id), like) {
             Some(position) => {
@@ -195,6 +197,19 @@ mod tests {
         mailbox.push(stanza("message", "a", "x"));
         mailbox.push(stanza("message", "a", "x").attr("count", "2"));
         assert_eq!(mailbox.len(), 1);
+    }
+
+    #[test]
+    fn what_is_confirmed_is_the_copy_that_the_device_has() {
+        let mut mailbox = Mailbox::default();
+        let ack = Node::new("ack").attr("to", "x");
+        mailbox.push(stanza("message", "a", "x"));
+        mailbox.mark_all_sent();
+        mailbox.push(stanza("message", "a", "x").attr("count", "2"));
+        mailbox.mark_all_sent();
+        assert!(mailbox.confirm("message", "a", &ack));
+        let left: Vec<_> = mailbox.iter().map(|node| node.get("count")).collect();
+        assert_eq!(left, [Some("2".into())]);
     }
 
     #[test]

@@ -88,6 +88,40 @@ fn a_retry_goes_to_the_device_that_encrypted() {
 }
 
 #[test]
+fn what_is_sent_again_survives_the_acknowledgement_of_the_first() {
+    let (mut net, ann, mut bob, got) = written();
+    net.say(bob[0].conn, receipt(&got, Some("retry")));
+    let again = message("M1", &bob[0].pn(), &[])
+        .attr("type", "text")
+        .child(enc("pkmsg", b"again"));
+    net.say(ann[0].conn, again);
+    // Clients acknowledge what they could not open, after they have asked for it again.
+    let ack = Node::new("ack")
+        .attr("class", "message")
+        .attr("id", "M1")
+        .attr("to", got.value("from").unwrap().clone());
+    net.say(bob[0].conn, ack.clone());
+    net.drop_connection(&bob[0]);
+    net.login(&mut bob[0]);
+    let messages = |nodes: Vec<Node>| -> Vec<Node> {
+        nodes
+            .into_iter()
+            .filter(|node| node.is("message"))
+            .collect()
+    };
+    let waited = messages(net.take(bob[0].conn));
+    assert_eq!(waited.len(), 1);
+    assert_eq!(
+        waited[0].find("enc").unwrap().data().unwrap().as_ref(),
+        b"again"
+    );
+    net.say(bob[0].conn, receipt(&waited[0], None));
+    net.drop_connection(&bob[0]);
+    net.login(&mut bob[0]);
+    assert!(messages(net.take(bob[0].conn)).is_empty());
+}
+
+#[test]
 fn receipts_for_the_server_go_no_further() {
     let (mut net, ann, bob, got) = written();
     for kind in ["peer_msg", "hist_sync", "sender"] {
