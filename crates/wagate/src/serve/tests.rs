@@ -1,8 +1,11 @@
 //! Goal: a first key is seen whatever happens after it, and a schema changes only when it may. Method: a
 //! start in two steps, with the database taken away between them.
 
+use std::path::Path;
+
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
+use wagate_store::MigrationReport;
 
 use super::*;
 use crate::client::Client;
