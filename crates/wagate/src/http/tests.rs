@@ -12,6 +12,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: wagate\r\n\r\n";
+const HALF_A_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: wag";
 
 /// What a handler tells the test, and waits for.
 #[derive(Clone, Default)]
@@ -49,6 +50,22 @@ fn slow(handler: &Handler) -> Router {
     Router::new().route("/", get(wait))
 }
 
+/// A client that has written this.
+async fn client(address: SocketAddr, text: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text).await.unwrap();
+    stream
+}
+
+/// A server, and a client that waits for its answer: the handler has begun.
+async fn begun(options: HttpOptions) -> (HttpServer, SocketAddr, Handler, TcpStream) {
+    let handler = Handler::default();
+    let (server, address) = serve(options, slow(&handler)).await;
+    let client = client(address, REQUEST).await;
+    handler.begun.notified().await;
+    (server, address, handler, client)
+}
+
 /// Reads until the answer `hello` is there.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
@@ -81,29 +98,22 @@ async fn headers_that_do_not_come_end_the_connection() {
         ..options()
     };
     let (_server, address) = serve(options, quick()).await;
-    for sent in [b"".as_slice(), b"GET / HTTP/1.1\r\nhost: wag"] {
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(sent).await.unwrap();
-        closed(&mut client).await;
+    for sent in [b"", HALF_A_REQUEST] {
+        closed(&mut client(address, sent).await).await;
     }
     // After an answer, too: silence holds no place for ever.
-    let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(REQUEST).await.unwrap();
+    let mut client = client(address, REQUEST).await;
     answer(&mut client).await;
     closed(&mut client).await;
 }
 
 #[tokio::test]
 async fn a_handler_may_take_longer_than_headers_may() {
-    let handler = Handler::default();
     let options = HttpOptions {
         header_timeout: Duration::from_millis(50),
         ..options()
     };
-    let (_server, address) = serve(options, slow(&handler)).await;
-    let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(REQUEST).await.unwrap();
-    handler.begun.notified().await;
+    let (_server, _, handler, mut client) = begun(options).await;
     sleep(Duration::from_millis(150)).await;
     handler.go_on.notify_one();
     assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
@@ -116,11 +126,9 @@ async fn more_connections_than_allowed_wait_for_a_place() {
         ..options()
     };
     let (_server, address) = serve(options, quick()).await;
-    let mut first = TcpStream::connect(address).await.unwrap();
-    first.write_all(REQUEST).await.unwrap();
+    let mut first = client(address, REQUEST).await;
     answer(&mut first).await;
-    let mut second = TcpStream::connect(address).await.unwrap();
-    second.write_all(REQUEST).await.unwrap();
+    let mut second = client(address, REQUEST).await;
     // As many turns as the second would need, and many more.
     for _ in 0..50 {
         first.write_all(REQUEST).await.unwrap();
@@ -134,11 +142,7 @@ async fn more_connections_than_allowed_wait_for_a_place() {
 
 #[tokio::test]
 async fn a_stop_answers_what_was_begun_and_takes_nothing_new() {
-    let handler = Handler::default();
-    let (server, address) = serve(options(), slow(&handler)).await;
-    let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(REQUEST).await.unwrap();
-    handler.begun.notified().await;
+    let (server, address, handler, mut client) = begun(options()).await;
     server.stop();
     // Longer than what a connection without a request gets.
     let early = timeout(LAST_WORDS * 2, server.tasks.wait()).await;
@@ -154,17 +158,12 @@ async fn a_stop_answers_what_was_begun_and_takes_nothing_new() {
 #[tokio::test]
 async fn a_stop_waits_neither_for_slow_headers_nor_for_idle_clients() {
     let (server, address) = serve(options(), quick()).await;
-    let mut idle = TcpStream::connect(address).await.unwrap();
-    idle.write_all(REQUEST).await.unwrap();
+    let mut idle = client(address, REQUEST).await;
     answer(&mut idle).await;
-    let silent = TcpStream::connect(address).await.unwrap();
-    let mut slow = TcpStream::connect(address).await.unwrap();
-    slow.write_all(b"GET / HTTP/1.1\r\nhost: wag")
-        .await
-        .unwrap();
+    let silent = client(address, b"").await;
+    let mut slow = client(address, HALF_A_REQUEST).await;
     // The others were accepted before this one is answered.
-    let mut last = TcpStream::connect(address).await.unwrap();
-    last.write_all(REQUEST).await.unwrap();
+    let mut last = client(address, REQUEST).await;
     answer(&mut last).await;
 
     let began = Instant::now();
@@ -176,11 +175,7 @@ async fn a_stop_waits_neither_for_slow_headers_nor_for_idle_clients() {
 
 #[tokio::test]
 async fn what_a_stop_does_not_wait_for_is_cut() {
-    let handler = Handler::default();
-    let (server, address) = serve(options(), slow(&handler)).await;
-    let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(REQUEST).await.unwrap();
-    handler.begun.notified().await;
+    let (server, _, _handler, mut client) = begun(options()).await;
     server.stop();
     assert!(!server.ended_by(Instant::now()).await);
     closed(&mut client).await;
