@@ -16,6 +16,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod doctor;
+mod files;
 mod http;
 pub mod master_key;
 mod process;

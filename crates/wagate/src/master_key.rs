@@ -13,6 +13,7 @@ use secrecy::ExposeSecret as _;
 use wagate_store::{MasterKey, StoreError};
 
 use crate::config::SecurityConfig;
+use crate::files::make_folder_of;
 
 /// The master key cannot be used. The operator sees to it.
 #[derive(Debug, thiserror::Error)]
@@ -157,12 +158,7 @@ impl FoundKey {
             path: path.clone(),
             source,
         };
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
+        make_folder_of(path).map_err(failed)?;
         let text = format!("{}\n", self.key.to_text());
         match write_new(path, text.as_bytes()) {
             Ok(()) => Ok(Some(path)),

@@ -10,6 +10,7 @@ use wagate_store::{Db, DbOptions, MigrationReport, Sealer, StoreError, device_st
 
 use super::StartError;
 use crate::config::{Config, StoreConfig};
+use crate::files::make_folder_of;
 use crate::master_key::FoundKey;
 
 /// What may be done to a schema that is not this binary's.
@@ -145,12 +146,7 @@ pub(super) fn lock_embedded(config: &StoreConfig) -> Result<Option<File>, StartE
         path: path.clone(),
         source,
     };
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
+    make_folder_of(&path).map_err(failed)?;
     let file = File::options()
         .create(true)
         .append(true)
