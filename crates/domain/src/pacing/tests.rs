@@ -151,6 +151,57 @@ fn a_pause_that_is_over_sooner_is_lifted() {
 }
 
 #[test]
+fn the_longer_of_two_pauses_counts_and_a_named_one_keeps_the_guesses_before_it() {
+    let mut pacing = Pacing::default();
+    let signal = |pacing: &mut Pacing, now, named| {
+        pacing.signal(now, Scope::All, Reason::RateLimited, named)
+    };
+    let guessed = signal(&mut pacing, START, None).unwrap();
+    let again = signal(&mut pacing, guessed.until, None).unwrap();
+    assert_eq!(again.until, guessed.until.plus(ms(2 * MINUTE_MS)));
+    // Shorter than what is left, or as long: no news.
+    for named in [ms(1), ms(2 * MINUTE_MS)] {
+        assert_eq!(signal(&mut pacing, guessed.until, Some(named)), None);
+    }
+    assert_eq!(pacing.pauses(guessed.until), [again]);
+    let named = signal(&mut pacing, guessed.until, Some(ms(3 * MINUTE_MS))).unwrap();
+    // The guess after it goes on where the last one was.
+    let third = signal(&mut pacing, named.until, None).unwrap();
+    assert_eq!(third.until, named.until.plus(ms(4 * MINUTE_MS)));
+}
+
+#[test]
+fn a_pause_is_remembered_four_times_as_long_as_it_lasted_whatever_is_lifted() {
+    let first = |now: Timestamp| {
+        let mut pacing = Pacing::default();
+        let pause = pacing.signal(START, Scope::All, Reason::RateLimited, None);
+        let end = pause.unwrap().until;
+        assert_eq!(pacing.take_over(end).len(), 1);
+        // A session that is let in says so each time.
+        pacing.lift(now, Reason::RateLimited);
+        let next = pacing.signal(now, Scope::All, Reason::RateLimited, None);
+        next.unwrap().until.since(now)
+    };
+    let forgotten = START.plus(ms(5 * MINUTE_MS));
+    assert_eq!(first(forgotten), ms(2 * MINUTE_MS));
+    assert_eq!(first(forgotten.plus(ms(1))), ms(MINUTE_MS));
+}
+
+#[test]
+fn another_number_begins_with_nothing_used_and_no_pause() {
+    let mut pacing = Pacing::default();
+    pacing.linked(START, "62811");
+    pacing.count(START, true, 0.0);
+    pacing.signal(START, Scope::All, Reason::Banned, None);
+    assert_eq!(pacing.used(START), (1, 1, 1));
+    assert!(!pacing.linked(START, "62811"));
+    assert_eq!(pacing.pauses(START).len(), 1);
+    assert!(pacing.linked(START, "62822"));
+    assert_eq!(pacing.used(START), (0, 0, 0));
+    assert_eq!(pacing.pauses(START), []);
+}
+
+#[test]
 fn a_pause_has_a_bound_whatever_whatsapp_names() {
     let mut pacing = Pacing::default();
     let pause = pacing.signal(START, Scope::All, Reason::Banned, Some(Duration::MAX));
@@ -184,6 +235,87 @@ fn what_is_out_of_range_is_named() {
             "warmUpStartPercent"
         ]
     );
+}
+
+/// A change of every setting; `n` tells two of them apart.
+fn change(n: u32) -> PacingPatch {
+    PacingPatch {
+        enabled: Some(n.is_multiple_of(2)),
+        gap_ms: Some(u64::from(n)),
+        gap_jitter_percent: Some(n),
+        per_minute: Some(Some(n)),
+        per_day: Some(Some(n)),
+        strangers_per_day: Some(Some(n)),
+        warm_up_days: Some(n),
+        warm_up_start_percent: Some(n),
+        typing: Some(n.is_multiple_of(2)),
+    }
+}
+
+#[test]
+fn a_change_counts_for_each_setting_and_the_later_one_wins() {
+    let (one, two, nothing) = (change(1), change(2), PacingPatch::default());
+    assert_eq!(one.and(two), two);
+    assert_eq!(one.and(nothing), one);
+    assert_eq!(nothing.and(one), one);
+    let rules = PacingRules::MILD.with(one).with(two);
+    let wanted = PacingRules {
+        enabled: true,
+        gap: ms(2),
+        gap_jitter_percent: 2,
+        per_minute: Some(2),
+        per_day: Some(2),
+        strangers_per_day: Some(2),
+        warm_up_days: 2,
+        warm_up_start_percent: 2,
+        typing: true,
+    };
+    assert_eq!(rules, wanted);
+    assert_eq!(rules.with(nothing), wanted);
+    let free = PacingPatch {
+        per_day: Some(None),
+        ..nothing
+    };
+    assert_eq!(rules.with(two.and(free)).per_day, None);
+}
+
+#[test]
+fn the_ends_of_each_range_are_in_it() {
+    let gap_max = u64::try_from(limits::PACING_GAP_MAX.as_millis()).unwrap();
+    let lowest = PacingPatch {
+        gap_ms: Some(0),
+        gap_jitter_percent: Some(0),
+        per_minute: Some(Some(1)),
+        per_day: Some(Some(1)),
+        strangers_per_day: Some(Some(1)),
+        warm_up_days: Some(0),
+        warm_up_start_percent: Some(1),
+        ..PacingPatch::default()
+    };
+    let highest = PacingPatch {
+        gap_ms: Some(gap_max),
+        gap_jitter_percent: Some(100),
+        per_minute: Some(Some(limits::PACING_PER_MINUTE_MAX)),
+        per_day: Some(Some(limits::PACING_PER_DAY_MAX)),
+        strangers_per_day: Some(Some(limits::PACING_PER_DAY_MAX)),
+        warm_up_days: Some(limits::PACING_WARM_UP_DAYS_MAX),
+        warm_up_start_percent: Some(100),
+        ..PacingPatch::default()
+    };
+    for ends in [lowest, highest] {
+        assert_eq!(rules().with(ends).out_of_range(), []);
+    }
+    let one_more = PacingPatch {
+        gap_ms: Some(gap_max + 1),
+        gap_jitter_percent: Some(101),
+        per_minute: Some(Some(limits::PACING_PER_MINUTE_MAX + 1)),
+        per_day: Some(Some(limits::PACING_PER_DAY_MAX + 1)),
+        strangers_per_day: Some(Some(limits::PACING_PER_DAY_MAX + 1)),
+        warm_up_days: Some(limits::PACING_WARM_UP_DAYS_MAX + 1),
+        warm_up_start_percent: Some(101),
+        ..PacingPatch::default()
+    };
+    assert_eq!(rules().with(one_more).out_of_range().len(), 7);
 }
 
 #[test]
