@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Every bug, so that a misspelt name is refused at start.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 21] = [
     // A send is answered although its transaction is never committed (MP-1).
     "answer_before_commit",
     // What an earlier holder had in flight is forgotten at the next start (MP-1).
@@ -21,6 +21,12 @@ pub const NAMES: [&str; 18] = [
     "new_id_on_retry",
     // A repeated request makes a second message (MP-2).
     "key_ignored",
+    // A withdrawal is answered, and nothing withdrawn.
+    "cancel_forgotten",
+    // A message is not kept until its time.
+    "schedule_ignored",
+    // A message has no end of its validity.
+    "validity_ignored",
     // A receipt moves a message back (MP-3).
     "status_backwards",
     // A receipt is not recorded (EV-1).

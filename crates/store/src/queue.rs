@@ -93,7 +93,10 @@ pub(crate) fn enqueue(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let chat = &message.chat.to_string();
-    let due = message.not_before.unwrap_or(now);
+    let due = match message.not_before {
+        Some(at) if !plant::is("schedule_ignored") => at,
+        _ => now,
+    };
     let insert = |tx: &mut Tx<'_>, state: i64| {
         tx.execute(
             "INSERT INTO queue (message_seq, tenant_id, session_id, chat, priority, state, due_ms, \

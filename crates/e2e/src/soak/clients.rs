@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use wagate_network::network::Network;
 
-use super::journal::{Answer, Attempt, Book, End, Request};
+use super::journal::{Answer, Attempt, Book, End, Request, Withdrawal};
 use super::keeper::Hand;
-use super::plan::How;
+use super::plan::{How, Wish};
 use super::rig::Rig;
 use crate::people::contact_number;
 
@@ -69,22 +69,86 @@ impl Clients {
     }
 
     /// Sends a text until it is known what became of it.
-    pub async fn send(&self, request: Request, how: How) {
+    pub async fn send(&self, mut request: Request, how: How) {
         let key = request.marker.clone();
         let other = Request {
             marker: format!("{key}-other"),
             reused_key: true,
-            attempts: Vec::new(),
+            wish: Wish::default(),
             ..request.clone()
         };
-        let end = self.insist(request, &key, how).await;
-        if how == How::KeyReused && matches!(end, End::Accepted(_)) {
-            self.insist(other, &key, How::NoWait).await;
+        let wish = request.wish;
+        let later = wish.later_ms.and_then(|ms| i64::try_from(ms).ok());
+        request.send_at = later.map(|ms| self.network.now() + ms);
+        let tenant = self.slots.get(request.session).map_or(0, |slot| slot.1);
+        let at = self.book.request(request.clone());
+        let end = self.insist(at, &request, &key, how).await;
+        let End::Accepted(id) = end else { return };
+        if let Some(ms) = wish.withdraw_ms {
+            sleep(Duration::from_millis(ms)).await;
+            self.withdraw(at, tenant, &id).await;
+        }
+        if how == How::KeyReused {
+            let at = self.book.request(other.clone());
+            self.insist(at, &other, &key, How::NoWait).await;
         }
     }
 
+    /// Withdraws a message, again and again until it is known what became of that.
+    async fn withdraw(&self, at: usize, tenant: usize, id: &str) {
+        let path = format!("/api/v1/messages/{id}");
+        let started = Instant::now();
+        let mut in_doubt = false;
+        while started.elapsed() < self.patience {
+            let call = Call {
+                method: Method::DELETE,
+                tenant,
+                path: &path,
+                body: None,
+                key: None,
+                cut: None,
+            };
+            let Some(attempt) = self.attempt(&call).await else {
+                sleep(AGAIN).await;
+                continue;
+            };
+            let how = match &attempt.answer {
+                Answer::Http {
+                    status: 200,
+                    deleted,
+                    ..
+                } => match deleted {
+                    true => Some(Withdrawal::Deleted),
+                    false => Some(Withdrawal::Canceled),
+                },
+                Answer::Http { status: 409, .. } => Some(Withdrawal::TooLate),
+                // An earlier try, whose answer was lost, has deleted it.
+                Answer::Http { status: 404, .. } if in_doubt => Some(Withdrawal::Deleted),
+                Answer::Http {
+                    status: 400..=428 | 430..=499,
+                    text,
+                    ..
+                } => {
+                    self.book
+                        .mishap(format!("the withdrawal of {id} was refused: {text}"));
+                    return;
+                }
+                _ => None,
+            };
+            in_doubt |= how.is_none();
+            self.book.open().calls.push(attempt);
+            if let Some(how) = how {
+                self.book.withdrawn(at, how);
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+        self.book
+            .mishap(format!("the withdrawal of {id} was never answered"));
+    }
+
     /// Asks again and again with the same key, and writes down how it ended.
-    async fn insist(&self, request: Request, key: &str, how: How) -> End {
+    async fn insist(&self, at: usize, request: &Request, key: &str, how: How) -> End {
         let Some((name, tenant)) = self.slots.get(request.session) else {
             return End::Open;
         };
@@ -94,11 +158,7 @@ impl Clients {
             0
         };
         let path = format!("/api/v1/sessions/{name}/messages?wait={wait}");
-        let body = json!({
-            "to": contact_number(request.contact), "type": "text", "message": request.marker,
-            "priority": request.priority.as_str(),
-        });
-        let at = self.book.request(request);
+        let body = body(request);
         let started = Instant::now();
         let mut cut = if let How::Cut(ms) = how {
             Some(ms)
@@ -259,9 +319,25 @@ impl Clients {
             code: word(&body["code"]),
             retry_after,
             message: word(&body["data"]["id"]).filter(|id| id.starts_with("msg_")),
+            deleted: body["data"]["deleted"] == true,
             text: word(&body["error"]).unwrap_or_default(),
         }
     }
+}
+
+fn body(request: &Request) -> Value {
+    let mut body = json!({
+        "to": contact_number(request.contact), "type": "text", "message": request.marker,
+        "priority": request.priority.as_str(),
+    });
+    let at = request.send_at.map(jiff::Timestamp::from_millisecond);
+    if let Some(Ok(at)) = at {
+        body["sendAt"] = json!(format!("{at:.3}"));
+    }
+    if let Some(seconds) = request.wish.valid_s {
+        body["expiresIn"] = json!(seconds);
+    }
+    body
 }
 
 /// What an answer to a send means; nothing when it has to be tried again.

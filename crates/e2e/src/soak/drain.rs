@@ -14,11 +14,13 @@ use super::evidence::{Evidence, Moved, Place, Stored};
 use super::feed::{Feeds, Seen};
 use super::journal::{End, Journal};
 use super::keeper::Order;
-use super::rig::Rig;
+use super::rig::{Rig, reads_by_himself};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Receipts follow what was sent within this, or were lost where that is allowed.
 const RECEIPTS_WITHIN: Duration = Duration::from_secs(5);
+/// Whoever reads by himself does so within this, unless his receipt was lost.
+const READS_WITHIN: Duration = Duration::from_secs(1);
 /// Reading something that is there may be tried so often.
 const TRIES: u32 = 50;
 /// Histories read one by one; the events tell the same of all.
@@ -50,13 +52,26 @@ pub async fn settle(rig: &Rig, clients: &Clients, feeds: &Feeds, bound: Duration
     while sent.elapsed() < RECEIPTS_WITHIN && awaits_receipts(feeds) {
         sleep(LOOK_EVERY).await;
     }
-    // Whoever reads by himself does so a moment later.
-    sleep(Duration::from_millis(400)).await;
+    let delivered = Instant::now();
+    while delivered.elapsed() < READS_WITHIN && awaits_readers(rig, feeds) {
+        sleep(LOOK_EVERY).await;
+    }
     Vec::new()
 }
 
 fn awaits_receipts(feeds: &Feeds) -> bool {
     feeds.open().status.values().any(|status| status == "sent")
+}
+
+/// Somebody who reads by himself has something that he did not read yet.
+fn awaits_readers(rig: &Rig, feeds: &Feeds) -> bool {
+    let (journal, seen) = (rig.book.open(), feeds.open());
+    journal.requests.iter().any(|request| match &request.end {
+        End::Accepted(id) if reads_by_himself(request.contact) => {
+            seen.status.get(id).is_some_and(|s| s == "delivered")
+        }
+        _ => false,
+    })
 }
 
 /// What is not as it must be in the end.

@@ -126,12 +126,14 @@ impl Runner {
                 number,
                 priority,
                 how,
+                wish,
             } => {
                 let request = Request {
                     marker: sent_marker(self.round, number),
                     session,
                     contact,
                     priority,
+                    wish,
                     ..Request::default()
                 };
                 self.clients.send(request, how).await;

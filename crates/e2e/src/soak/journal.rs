@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::plan::Priority;
+use super::plan::{Priority, Wish};
 
 /// Attempts of one request that are kept; later ones are counted.
 const ATTEMPTS_MAX: usize = 2_000;
@@ -19,8 +19,22 @@ pub struct Request {
     pub priority: Priority,
     /// The key was used before for another text: it must be refused.
     pub reused_key: bool,
+    pub wish: Wish,
+    /// Not to be sent before.
+    pub send_at: Option<i64>,
     pub attempts: Vec<Attempt>,
     pub end: End,
+    /// It was withdrawn, and this is what was answered.
+    pub withdrawal: Option<Withdrawal>,
+}
+
+/// What became of a withdrawal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    Canceled,
+    /// It had failed or expired, and is gone.
+    Deleted,
+    TooLate,
 }
 
 /// What became of a request.
@@ -57,6 +71,8 @@ pub enum Answer {
         retry_after: bool,
         /// The message's id, where the answer names one.
         message: Option<String>,
+        /// It was withdrawn, and is gone altogether.
+        deleted: bool,
         text: String,
     },
 }
@@ -79,6 +95,14 @@ pub struct Window {
     pub to: Option<i64>,
 }
 
+/// A gateway's clock is so far ahead from now on.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift {
+    pub gateway: usize,
+    pub at: i64,
+    pub ahead: i64,
+}
+
 /// What is broken in a [`Window`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
@@ -96,6 +120,7 @@ pub struct Journal {
     pub requests: Vec<Request>,
     pub written: Vec<Written>,
     pub windows: Vec<Window>,
+    pub shifts: Vec<Shift>,
     /// Other calls that a client made: steering sessions.
     pub calls: Vec<Attempt>,
     /// What happened and must not.
@@ -142,6 +167,12 @@ impl Book {
     pub fn end(&self, at: usize, end: End) {
         if let Some(request) = self.open().requests.get_mut(at) {
             request.end = end;
+        }
+    }
+
+    pub fn withdrawn(&self, at: usize, how: Withdrawal) {
+        if let Some(request) = self.open().requests.get_mut(at) {
+            request.withdrawal = Some(how);
         }
     }
 

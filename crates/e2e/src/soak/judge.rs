@@ -6,6 +6,7 @@
 //! | R2 | no duplicate: a request is shown once, under one id |
 //! | R3 | what comes in is stored once, and acknowledged after its commit |
 //! | R4 | a status moves forward only, says the truth, and list, history and events agree |
+//! | R5 | what a client withdrew is not sent; nothing is sent before its time, or after its validity |
 //! | R6 | a chat's messages arrive in the order of their acceptance |
 //! | R8 | a device has one live connection |
 //! | R9 | no place in a ratchet is used twice, no prekey given twice |
@@ -14,18 +15,22 @@
 //! | R12 | answers are honest: refusals have a code, a failure is ours only while something is broken |
 
 mod answers;
+mod clocks;
 mod inbound;
 mod outbound;
 mod status;
 mod wire;
+mod wishes;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
+use wagate_network::faults::Direction;
 use wagate_network::transcript::{Entry, Note, Shown};
 
 use super::evidence::{Event, Evidence, Stored};
-use super::journal::{Broken, Request, Window};
+use super::journal::{Broken, End, Request, Window, Withdrawal};
+use clocks::Clocks;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +52,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Breach> {
     outbound::loss(&index, &mut found);
     outbound::duplicates(&index, &mut found);
     outbound::order(&index, &mut found);
+    wishes::kept(&index, &mut found);
     inbound::stored_once(&index, &mut found);
     inbound::acknowledged_after(&index, &mut found);
     status::forward_only(&index, &mut found);
@@ -73,6 +79,11 @@ struct Index<'a> {
     events: BTreeMap<&'a str, Vec<&'a Event>>,
     /// Messages that the network acknowledged: the sender's number and the id.
     accepted: HashSet<(&'a str, &'a str)>,
+    /// When a message crossed from a session's device: by the owner's number and the id.
+    wire: HashMap<(&'a str, &'a str), Vec<i64>>,
+    /// Messages that a client deleted after they had failed.
+    deleted: HashSet<&'a str>,
+    clocks: Clocks,
 }
 
 impl<'a> Index<'a> {
@@ -85,6 +96,9 @@ impl<'a> Index<'a> {
             shown: HashMap::new(),
             events: BTreeMap::new(),
             accepted: HashSet::new(),
+            wire: HashMap::new(),
+            deleted: HashSet::new(),
+            clocks: Clocks::of(&all.journal),
         };
         for stored in &all.stored {
             index.by_id.insert(&stored.id, stored);
@@ -105,7 +119,24 @@ impl<'a> Index<'a> {
                 Note::Accepted { phone, id, .. } => {
                     index.accepted.insert((phone.as_str(), id.as_str()));
                 }
+                Note::Stanza(stanza)
+                    if stanza.tag == "message"
+                        && stanza.direction == Direction::FromDevice
+                        && stanza.device != 0 =>
+                {
+                    for id in stanza.ids() {
+                        let key = (stanza.phone.as_str(), id);
+                        index.wire.entry(key).or_default().push(entry.at);
+                    }
+                }
                 _ => {}
+            }
+        }
+        for request in &all.journal.requests {
+            if request.withdrawal == Some(Withdrawal::Deleted)
+                && let End::Accepted(id) = &request.end
+            {
+                index.deleted.insert(id);
             }
         }
         for event in &all.events {
@@ -129,6 +160,17 @@ impl<'a> Index<'a> {
     fn contact(&self, request: &Request) -> &'a str {
         let contact = self.all.contacts.get(request.contact);
         contact.map_or("", String::as_str)
+    }
+
+    /// It is one of the round's messages, or was.
+    fn known(&self, message: &str) -> bool {
+        self.by_id.contains_key(message) || self.deleted.contains(message)
+    }
+
+    /// When a request was first asked, and when the last word about it came.
+    fn asked(&self, request: &Request) -> Option<(i64, i64)> {
+        let (first, last) = (request.attempts.first()?, request.attempts.last()?);
+        Some((first.from, last.to))
     }
 
     /// Whether something of this kind was broken between these times.

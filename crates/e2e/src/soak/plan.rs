@@ -61,6 +61,7 @@ pub enum Step {
         number: u32,
         priority: Priority,
         how: How,
+        wish: Wish,
     },
     /// A contact writes to the owner of a session.
     Write {
@@ -106,6 +107,17 @@ pub enum How {
     Twice,
     /// Uses the key once more for something else.
     KeyReused,
+}
+
+/// What a client asks of a message beside the sending itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// To be sent so much later.
+    pub later_ms: Option<u64>,
+    /// Not to be sent after so many seconds.
+    pub valid_s: Option<u64>,
+    /// Withdrawn so long after it was accepted.
+    pub withdraw_ms: Option<u64>,
 }
 
 /// What goes wrong.
@@ -172,6 +184,7 @@ impl Plan {
         let length = u64::from(draw.sends) * 1000 / u64::from(draw.rate.max(1));
         let mut steps = Vec::new();
         workload(shape, &draw, length, &mut dice.part(1), &mut steps);
+        wishes(&mut dice.part(6), &mut steps);
         steering(shape, &draw, length, &mut dice.part(2), &mut steps);
         processes(shape, &draw, length, &mut dice.part(3), &mut steps);
         wires(shape, &draw, length, &mut dice.part(4), &mut steps);
@@ -206,6 +219,7 @@ fn workload(shape: &Shape, draw: &Draw, length: u64, dice: &mut Dice, steps: &mu
                 _ => Priority::Normal,
             },
             how,
+            wish: Wish::default(),
         };
         steps.push(Timed { at, step });
     }
@@ -225,6 +239,31 @@ fn workload(shape: &Shape, draw: &Draw, length: u64, dice: &mut Dice, steps: &mu
         };
         let at = dice.between(0, length);
         steps.push(Timed { at, step });
+    }
+}
+
+/// Gives some sends a wish. Drawn by itself, so that the rest of a seed's plan is as it was without.
+fn wishes(dice: &mut Dice, steps: &mut [Timed]) {
+    for timed in steps {
+        let Step::Send { wish, .. } = &mut timed.step else {
+            continue;
+        };
+        let (kind, later, seconds, soon) = (
+            dice.between(0, 99),
+            dice.between(500, 5_000),
+            dice.between(1, 4),
+            dice.between(0, 60),
+        );
+        match kind {
+            0..=69 => {}
+            70..=77 => wish.later_ms = Some(later),
+            78..=85 => wish.valid_s = Some(seconds),
+            86..=95 => wish.withdraw_ms = Some(soon),
+            _ => {
+                wish.later_ms = Some(later);
+                wish.withdraw_ms = Some(soon);
+            }
+        }
     }
 }
 

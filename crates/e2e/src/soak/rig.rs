@@ -61,6 +61,11 @@ pub struct Rig {
     folder: TempDir,
 }
 
+/// Some contacts read what they get, some only when they are told to.
+pub fn reads_by_himself(contact: usize) -> bool {
+    contact.is_multiple_of(2)
+}
+
 impl Rig {
     /// Starts everything and links the sessions. `plant` is a bug to plant into the gateways.
     pub async fn start(gateway: &Path, shape: Shape, plant: Option<&str>) -> Result<Self> {
@@ -130,8 +135,7 @@ impl Rig {
     async fn people(&mut self, client: &Client) -> Result<()> {
         for n in 0..self.shape.contacts {
             let phone = account(&self.network, &contact_number(n), "Contact")?;
-            // Some read what they get, some only when they are told to.
-            if n % 2 == 0 {
+            if reads_by_himself(n) {
                 phone.read_after(Duration::from_millis(150));
             }
             self.contacts.push(phone);

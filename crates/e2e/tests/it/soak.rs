@@ -91,6 +91,9 @@ planted! {
     failed_without_reason => &["R1"];
     new_id_on_retry => &["R2"];
     key_ignored => &["R2"];
+    cancel_forgotten => &["R5"];
+    schedule_ignored => &["R5"];
+    validity_ignored => &["R5"];
     status_backwards => &["R4"];
     receipt_dropped => &["R4"];
     newest_first => &["R6"];

@@ -40,9 +40,12 @@ pub struct Accepted {
 pub fn accept(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
-    new: NewOutbound,
+    mut new: NewOutbound,
     now: Timestamp,
 ) -> Result<Accepted, StoreError> {
+    if plant::is("validity_ignored") {
+        new.expires_at = None;
+    }
     let id = MessageId::generate();
     if let Some(key) = &new.idempotency
         && !plant::is("key_ignored")

@@ -25,7 +25,7 @@ pub(super) fn honest(index: &Index<'_>, found: &mut Vec<Breach>) {
                 breach(found, "R12", format!("{}: {text}", request.marker));
             }
         }
-        if let Some(text) = refusal(request) {
+        if let Some(text) = refusal(index, request) {
             breach(found, "R12", format!("{}: {text}", request.marker));
         }
     }
@@ -37,13 +37,19 @@ pub(super) fn honest(index: &Index<'_>, found: &mut Vec<Breach>) {
 }
 
 /// Whether the end of a request is the one that it deserves.
-fn refusal(request: &Request) -> Option<String> {
+fn refusal(index: &Index<'_>, request: &Request) -> Option<String> {
+    // Its time may have come before anybody could be asked.
+    let late = || {
+        let times = index.asked(request).zip(request.send_at);
+        times.is_some_and(|((from, to), at)| index.clocks.most(from, to) >= at)
+    };
     match (&request.end, request.reused_key) {
         (End::Accepted(id), true) => Some(format!("its key was used before, and it became {id}")),
         (End::Refused { status, code }, reused) => {
             let fits = match code.as_str() {
                 "idempotency_conflict" => reused,
                 "session_stopped" => !reused,
+                "invalid_field" => !reused && late(),
                 _ => false,
             };
             (!fits).then(|| format!("refused with {status} {code}"))

@@ -9,6 +9,8 @@ use super::{Breach, Index, breach};
 
 /// The two clocks are one, read at slightly different moments.
 const SLACK_MS: i64 = 5;
+/// What is acknowledged now was recorded this long ago at most.
+const RECENT_MS: i64 = 60_000;
 
 pub(super) fn stored_once(index: &Index<'_>, found: &mut Vec<Breach>) {
     let mut events: HashMap<&str, usize> = HashMap::new();
@@ -69,7 +71,7 @@ pub(super) fn acknowledged_after(index: &Index<'_>, found: &mut Vec<Breach>) {
         let acknowledged = acknowledged.get(&(owner, written.wa_id.as_str()));
         let recorded = recorded.get(written.marker.as_str());
         if let (Some(acknowledged), Some(recorded)) = (acknowledged, recorded)
-            && *recorded > acknowledged + SLACK_MS
+            && *recorded > index.clocks.most(acknowledged - RECENT_MS, *acknowledged) + SLACK_MS
         {
             let text = format!(
                 "{} was acknowledged {} ms before it was recorded",

@@ -7,7 +7,7 @@ use wagate_network::transcript::Note;
 use super::{Breach, Index, breach, is_sent};
 use crate::soak::drive::round_of;
 use crate::soak::evidence::Stored;
-use crate::soak::journal::{Answer, End, Request};
+use crate::soak::journal::{Answer, End, Request, Withdrawal};
 use crate::soak::plan::Priority;
 
 /// Messages that keep their order: those of a session to a contact with one priority.
@@ -28,6 +28,9 @@ pub(super) fn loss(index: &Index<'_>, found: &mut Vec<Breach>) {
         };
         let marker = &request.marker;
         let Some(stored) = index.by_id.get(id.as_str()) else {
+            if request.withdrawal == Some(Withdrawal::Deleted) {
+                continue;
+            }
             let text = format!("{marker} was accepted as {id}, which the gateway does not have");
             breach(found, "R1", text);
             continue;
@@ -38,11 +41,12 @@ pub(super) fn loss(index: &Index<'_>, found: &mut Vec<Breach>) {
             let text = format!("{marker} is shown by {}, not {contact}", elsewhere.phone);
             breach(found, "R1", text);
         }
-        fate(stored, marker, shown.len(), found);
+        fate(stored, request, shown.len(), found);
     }
 }
 
-fn fate(stored: &Stored, marker: &str, shown: usize, found: &mut Vec<Breach>) {
+fn fate(stored: &Stored, request: &Request, shown: usize, found: &mut Vec<Breach>) {
+    let marker = &request.marker;
     let status = stored.status.as_str();
     match status {
         "failed" => {
@@ -61,6 +65,8 @@ fn fate(stored: &Stored, marker: &str, shown: usize, found: &mut Vec<Breach>) {
             let text = format!("{marker} ({}) is {status} and was never shown", stored.id);
             breach(found, "R1", text);
         }
+        "canceled" if request.wish.withdraw_ms.is_some() => {}
+        "expired" if request.wish.valid_s.is_some() => {}
         "canceled" | "expired" => {
             breach(found, "R1", format!("{marker} is {status}, unasked"));
         }
@@ -140,7 +146,9 @@ pub(super) fn order(index: &Index<'_>, found: &mut Vec<Breach>) {
         let End::Accepted(id) = &request.end else {
             continue;
         };
-        let Some(place) = queued.get(id.as_str()) else {
+        // What is sent at a time of its own has no place among the others.
+        let place = queued.get(id.as_str());
+        let Some(place) = place.filter(|_| request.send_at.is_none()) else {
             continue;
         };
         let failed = index

@@ -24,7 +24,7 @@ pub(super) fn forward_only(index: &Index<'_>, found: &mut Vec<Breach>) {
             let fits = match now {
                 Some(now) => may_follow(now, next),
                 // News of an earlier round's messages may come now; also of one that was given up.
-                None if !index.by_id.contains_key(message) => is_sent(next),
+                None if !index.known(message) => is_sent(next),
                 None => event.kind == "message.queued",
             };
             if !fits {

@@ -1,11 +1,13 @@
 //! Honest evidence passes; each change of it breaks the rule that it must.
 
 use wagate_network::check::{Rule, Violation};
-use wagate_network::transcript::{Entry, Note, Shown};
+use wagate_network::transcript::{Entry, Note, Shown, StanzaEntry};
 
 use super::judge;
 use crate::soak::evidence::{Event, Evidence, Moved, Place, Stored};
-use crate::soak::journal::{Answer, Attempt, Broken, End, Journal, Request, Window, Written};
+use crate::soak::journal::{
+    Answer, Attempt, Broken, End, Journal, Request, Shift, Window, Withdrawal, Written,
+};
 
 const OWNER: &str = "62811";
 const CONTACT: &str = "62812";
@@ -77,6 +79,7 @@ fn request(marker: &str, id: &str) -> Request {
         code: None,
         retry_after: false,
         message: Some(id.to_owned()),
+        deleted: false,
         text: String::new(),
     };
     let attempt = Attempt {
@@ -163,6 +166,7 @@ fn answer(evidence: &mut Evidence, status: u16, code: Option<&str>, retry_after:
         code: code.map(str::to_owned),
         retry_after,
         message: None,
+        deleted: false,
         text: String::new(),
     };
     let attempt = Attempt {
@@ -228,6 +232,125 @@ fn a_status_that_lies_is_found() {
     });
 }
 
+/// A text that was canceled before anybody tried it.
+fn canceled(evidence: &mut Evidence) {
+    evidence.journal.requests[0].wish.withdraw_ms = Some(5);
+    evidence.journal.requests[0].withdrawal = Some(Withdrawal::Canceled);
+    evidence.stored[0].status = "canceled".to_owned();
+    evidence.entries.drain(..2);
+    evidence.histories.clear();
+    let mut events = vec![
+        event(1, "message.queued", "m1", ""),
+        event(2, "message.status", "m1", "canceled"),
+    ];
+    events.extend(evidence.events.split_off(4));
+    evidence.events = events;
+    number(evidence);
+}
+
+fn number(evidence: &mut Evidence) {
+    for (n, event) in (1..).zip(&mut evidence.events) {
+        event.seq = n;
+    }
+}
+
+/// A session's device put a message on the wire.
+fn wire(seq: u64, wa_id: &str) -> Entry {
+    let stanza: StanzaEntry = serde_json::from_value(serde_json::json!({
+        "direction": "from_device", "phone": OWNER, "device": 1, "tag": "message", "id": wa_id,
+    }))
+    .unwrap();
+    entry(seq, Note::Stanza(Box::new(stanza)))
+}
+
+#[test]
+fn a_withdrawal_that_is_not_kept_is_found() {
+    broken(&[], canceled);
+    broken(&["R1"], |evidence| {
+        canceled(evidence);
+        evidence.journal.requests[0].wish.withdraw_ms = None;
+    });
+    broken(&["R5"], |evidence| {
+        canceled(evidence);
+        evidence.entries.push(shown(5, "s0-1", "wa-m1"));
+    });
+    broken(&["R5"], |evidence| {
+        canceled(evidence);
+        evidence.entries.push(wire(5, "wa-m1"));
+    });
+    broken(&["R5"], |evidence| {
+        canceled(evidence);
+        evidence.journal.requests[0].withdrawal = Some(Withdrawal::TooLate);
+    });
+    for (how, rules) in [
+        (Withdrawal::TooLate, &[][..]),
+        (Withdrawal::Canceled, &["R5"][..]),
+        (Withdrawal::Deleted, &["R5"][..]),
+    ] {
+        broken(rules, |evidence| {
+            evidence.journal.requests[0].withdrawal = Some(how);
+        });
+    }
+}
+
+#[test]
+fn what_is_sent_before_its_time_is_found() {
+    let at = |evidence: &mut Evidence, at| {
+        evidence.journal.requests[0].send_at = Some(at);
+        evidence.entries.push(wire(5, "wa-m1"));
+    };
+    broken(&[], |evidence| at(evidence, 1_000));
+    broken(&["R5"], |evidence| at(evidence, 1_001));
+    // The gateway's clock was ahead when it took it.
+    let ahead = |evidence: &mut Evidence| {
+        at(evidence, 3_000);
+        evidence.events[1].at = 3_000;
+    };
+    broken(&["R5"], ahead);
+    broken(&[], |evidence| {
+        ahead(evidence);
+        evidence.journal.shifts.push(Shift {
+            gateway: 0,
+            at: 900,
+            ahead: 3_000,
+        });
+    });
+}
+
+#[test]
+fn what_is_sent_after_its_validity_is_found() {
+    let valid = |evidence: &mut Evidence| evidence.journal.requests[0].wish.valid_s = Some(1);
+    broken(&[], valid);
+    broken(&["R5"], |evidence| {
+        valid(evidence);
+        evidence.events[1].at = 2_300;
+    });
+    broken(&["R5"], |evidence| {
+        valid(evidence);
+        evidence.entries.push(wire(6_500, "wa-m1"));
+    });
+    // The gateway was asleep for a while.
+    broken(&[], |evidence| {
+        valid(evidence);
+        evidence.entries.push(wire(6_500, "wa-m1"));
+        evidence.journal.windows.push(Window {
+            what: Broken::Asleep(0),
+            from: 1_100,
+            to: Some(7_400),
+        });
+    });
+    let expired = |evidence: &mut Evidence, at| {
+        valid(evidence);
+        canceled(evidence);
+        evidence.journal.requests[0].withdrawal = None;
+        evidence.stored[0].status = "expired".to_owned();
+        evidence.events[1].status = "expired".to_owned();
+        evidence.events[1].at = at;
+    };
+    broken(&[], |evidence| expired(evidence, 2_000));
+    broken(&["R5"], |evidence| expired(evidence, 1_500));
+}
+
 #[test]
 fn a_broken_order_is_found() {
     broken(&["R6"], |evidence| {
@@ -239,9 +362,7 @@ fn a_broken_order_is_found() {
 #[test]
 fn too_many_at_once_are_found() {
     broken(&["R10"], |evidence| {
-        for (n, event) in (1..).zip(&mut evidence.events) {
-            event.seq = n;
-        }
+        number(evidence);
         // The second is on its way before the first has arrived.
         evidence.events.swap(2, 4);
         evidence.events.swap(3, 5);
