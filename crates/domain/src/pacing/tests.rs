@@ -25,6 +25,16 @@ fn hours(hours: u64) -> Duration {
     Duration::from_secs(hours * 3600)
 }
 
+/// WhatsApp says that it is too much.
+fn limited(pacing: &mut Pacing, now: Timestamp, named: Option<Duration>) -> Option<Pause> {
+    pacing.signal(now, Scope::All, Reason::RateLimited, named)
+}
+
+/// WhatsApp lets it write to nobody new.
+fn shut_out(pacing: &mut Pacing, now: Timestamp, named: Option<Duration>) -> Option<Pause> {
+    pacing.signal(now, Scope::NewChats, Reason::ReachOutLimited, named)
+}
+
 #[test]
 fn without_rules_nothing_is_held() {
     let mut pacing = Pacing::default();
@@ -98,18 +108,15 @@ fn strangers_have_a_budget_of_their_own() {
 #[test]
 fn known_chats_go_on_while_new_ones_are_limited() {
     let mut pacing = Pacing::default();
-    let signal = |pacing: &mut Pacing, now, named| {
-        pacing.signal(now, Scope::NewChats, Reason::ReachOutLimited, named)
-    };
-    let pause = signal(&mut pacing, START, None).unwrap();
+    let pause = shut_out(&mut pacing, START, None).unwrap();
     assert_eq!(pause.until, START.plus(hours(1)));
     let just_before = pause.until.minus(ms(1));
     let permit = pacing.clone().ask(&PacingRules::OFF, just_before);
     assert!(permit.allows(false) && !permit.allows(true));
     // What was on its way says it again, and that changes nothing.
-    assert_eq!(signal(&mut pacing, START.plus(ms(5)), None), None);
+    assert_eq!(shut_out(&mut pacing, START.plus(ms(5)), None), None);
     // A time that WhatsApp names counts.
-    let named = signal(&mut pacing, START.plus(ms(10)), Some(hours(3))).unwrap();
+    let named = shut_out(&mut pacing, START.plus(ms(10)), Some(hours(3))).unwrap();
     assert_eq!(
         (named.since, named.until),
         (START, START.plus(ms(10) + hours(3)))
@@ -126,16 +133,14 @@ fn a_guess_doubles_while_it_was_too_short_and_is_bounded() {
     let mut now = START;
     let mut lengths = Vec::new();
     for _ in 0..8 {
-        let pause = pacing
-            .signal(now, Scope::All, Reason::RateLimited, None)
-            .unwrap();
+        let pause = limited(&mut pacing, now, None).unwrap();
         lengths.push(pause.until.since(now).as_secs() / 60);
         now = pause.until.plus(ms(1));
     }
     assert_eq!(lengths, [1, 2, 4, 8, 16, 32, 60, 60]);
     // Long after, it is a new story.
     let later = now.plus(hours(24));
-    let pause = pacing.signal(later, Scope::All, Reason::RateLimited, None);
+    let pause = limited(&mut pacing, later, None);
     assert_eq!(pause.unwrap().until, later.plus(ms(MINUTE_MS)));
 }
 
@@ -153,20 +158,17 @@ fn a_pause_that_is_over_sooner_is_lifted() {
 #[test]
 fn the_longer_of_two_pauses_counts_and_a_named_one_keeps_the_guesses_before_it() {
     let mut pacing = Pacing::default();
-    let signal = |pacing: &mut Pacing, now, named| {
-        pacing.signal(now, Scope::All, Reason::RateLimited, named)
-    };
-    let guessed = signal(&mut pacing, START, None).unwrap();
-    let again = signal(&mut pacing, guessed.until, None).unwrap();
+    let guessed = limited(&mut pacing, START, None).unwrap();
+    let again = limited(&mut pacing, guessed.until, None).unwrap();
     assert_eq!(again.until, guessed.until.plus(ms(2 * MINUTE_MS)));
     // Shorter than what is left, or as long: no news.
     for named in [ms(1), ms(2 * MINUTE_MS)] {
-        assert_eq!(signal(&mut pacing, guessed.until, Some(named)), None);
+        assert_eq!(limited(&mut pacing, guessed.until, Some(named)), None);
     }
     assert_eq!(pacing.pauses(guessed.until), [again]);
-    let named = signal(&mut pacing, guessed.until, Some(ms(3 * MINUTE_MS))).unwrap();
+    let named = limited(&mut pacing, guessed.until, Some(ms(3 * MINUTE_MS))).unwrap();
     // The guess after it goes on where the last one was.
-    let third = signal(&mut pacing, named.until, None).unwrap();
+    let third = limited(&mut pacing, named.until, None).unwrap();
     assert_eq!(third.until, named.until.plus(ms(4 * MINUTE_MS)));
 }
 
@@ -174,12 +176,12 @@ fn the_longer_of_two_pauses_counts_and_a_named_one_keeps_the_guesses_before_it()
 fn a_pause_is_remembered_four_times_as_long_as_it_lasted_whatever_is_lifted() {
     let first = |now: Timestamp| {
         let mut pacing = Pacing::default();
-        let pause = pacing.signal(START, Scope::All, Reason::RateLimited, None);
+        let pause = limited(&mut pacing, START, None);
         let end = pause.unwrap().until;
         assert_eq!(pacing.take_over(end).len(), 1);
         // A session that is let in says so each time.
         pacing.lift(now, Reason::RateLimited);
-        let next = pacing.signal(now, Scope::All, Reason::RateLimited, None);
+        let next = limited(&mut pacing, now, None);
         next.unwrap().until.since(now)
     };
     let forgotten = START.plus(ms(5 * MINUTE_MS));
@@ -237,18 +239,30 @@ fn what_is_out_of_range_is_named() {
     );
 }
 
+/// A change of every setting that has a range: gap and its jitter, both budgets of a day alike, warm-up.
+fn ranged(
+    (gap_ms, percent): (u64, u32),
+    (minute, day): (u32, u32),
+    (days, start): (u32, u32),
+) -> PacingPatch {
+    PacingPatch {
+        gap_ms: Some(gap_ms),
+        gap_jitter_percent: Some(percent),
+        per_minute: Some(Some(minute)),
+        per_day: Some(Some(day)),
+        strangers_per_day: Some(Some(day)),
+        warm_up_days: Some(days),
+        warm_up_start_percent: Some(start),
+        ..PacingPatch::default()
+    }
+}
+
 /// A change of every setting; `n` tells two of them apart.
 fn change(n: u32) -> PacingPatch {
     PacingPatch {
         enabled: Some(n.is_multiple_of(2)),
-        gap_ms: Some(u64::from(n)),
-        gap_jitter_percent: Some(n),
-        per_minute: Some(Some(n)),
-        per_day: Some(Some(n)),
-        strangers_per_day: Some(Some(n)),
-        warm_up_days: Some(n),
-        warm_up_start_percent: Some(n),
         typing: Some(n.is_multiple_of(2)),
+        ..ranged((n.into(), n), (n, n), (n, n))
     }
 }
 
@@ -282,39 +296,14 @@ fn a_change_counts_for_each_setting_and_the_later_one_wins() {
 #[test]
 fn the_ends_of_each_range_are_in_it() {
     let gap_max = u64::try_from(limits::PACING_GAP_MAX.as_millis()).unwrap();
-    let lowest = PacingPatch {
-        gap_ms: Some(0),
-        gap_jitter_percent: Some(0),
-        per_minute: Some(Some(1)),
-        per_day: Some(Some(1)),
-        strangers_per_day: Some(Some(1)),
-        warm_up_days: Some(0),
-        warm_up_start_percent: Some(1),
-        ..PacingPatch::default()
-    };
-    let highest = PacingPatch {
-        gap_ms: Some(gap_max),
-        gap_jitter_percent: Some(100),
-        per_minute: Some(Some(limits::PACING_PER_MINUTE_MAX)),
-        per_day: Some(Some(limits::PACING_PER_DAY_MAX)),
-        strangers_per_day: Some(Some(limits::PACING_PER_DAY_MAX)),
-        warm_up_days: Some(limits::PACING_WARM_UP_DAYS_MAX),
-        warm_up_start_percent: Some(100),
-        ..PacingPatch::default()
-    };
+    let (minute, day) = (limits::PACING_PER_MINUTE_MAX, limits::PACING_PER_DAY_MAX);
+    let days = limits::PACING_WARM_UP_DAYS_MAX;
+    let lowest = ranged((0, 0), (1, 1), (0, 1));
+    let highest = ranged((gap_max, 100), (minute, day), (days, 100));
     for ends in [lowest, highest] {
         assert_eq!(rules().with(ends).out_of_range(), []);
     }
-    let one_more = PacingPatch {
-        gap_ms: Some(gap_max + 1),
-        gap_jitter_percent: Some(101),
-        per_minute: Some(Some(limits::PACING_PER_MINUTE_MAX + 1)),
-        per_day: Some(Some(limits::PACING_PER_DAY_MAX + 1)),
-        strangers_per_day: Some(Some(limits::PACING_PER_DAY_MAX + 1)),
-        warm_up_days: Some(limits::PACING_WARM_UP_DAYS_MAX + 1),
-        warm_up_start_percent: Some(101),
-        ..PacingPatch::default()
-    };
+    let one_more = ranged((gap_max + 1, 101), (minute + 1, day + 1), (days + 1, 101));
     assert_eq!(rules().with(one_more).out_of_range().len(), 7);
 }
 
@@ -496,7 +485,7 @@ proptest! {
                 Act::Forward(by) => now = now.plus(ms(by)),
                 Act::Back(by) => now = now.minus(ms(by)),
                 Act::Signal { named, .. } => {
-                    pacing.signal(now, Scope::NewChats, Reason::ReachOutLimited, named.map(ms));
+                    shut_out(&mut pacing, now, named.map(ms));
                 }
                 Act::Crash => {}
             }
