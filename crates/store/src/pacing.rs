@@ -48,6 +48,17 @@ pub fn get(tx: &mut Tx<'_>, tenant: &TenantId, session: &SessionId) -> Result<St
     load(tx, session)
 }
 
+/// As [`get`], for whoever changes the rules by what they are: others who do so wait until this transaction
+/// is over, so that of two changes at once none is lost.
+pub fn get_to_change(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    session: &SessionId,
+) -> Result<Stored, StoreError> {
+    queue::hold(tx, tenant, session)?;
+    load(tx, session)
+}
+
 /// Replaces what a tenant changed of the defaults. Emits `pacing.configured` when that differs.
 ///
 /// [`StoreError::NotFound`] when the tenant has no such session.

@@ -19,6 +19,7 @@ use crate::support::{Fixture, NOW, after, chat, texts};
 
 contract!(
     rules_and_state_do_not_touch_each_other,
+    changes_at_once_are_all_kept,
     a_stale_lease_counts_nothing,
     only_the_first_messages_are_to_strangers,
     strangers_are_put_off_and_known_chats_go_on,
@@ -99,6 +100,42 @@ async fn rules_and_state_do_not_touch_each_other(f: Fixture) {
     let (stranger, id) = (f.tenant("stranger").await, session.id.clone());
     let refused = f.db.read(move |tx| pacing::get(tx, &stranger, &id)).await;
     assert!(matches!(refused, Err(StoreError::NotFound { .. })));
+}
+
+async fn changes_at_once_are_all_kept(f: Fixture) {
+    let (session, _lease) = f.running().await;
+    let changes = [
+        PacingPatch {
+            gap_ms: Some(1500),
+            ..PacingPatch::default()
+        },
+        PacingPatch {
+            per_minute: Some(Some(7)),
+            ..PacingPatch::default()
+        },
+        PacingPatch {
+            per_day: Some(None),
+            ..PacingPatch::default()
+        },
+        PacingPatch {
+            typing: Some(true),
+            ..PacingPatch::default()
+        },
+    ];
+    let mut set = tokio::task::JoinSet::new();
+    for change in changes {
+        let (db, tenant, id) = (f.db.clone(), session.tenant.clone(), session.id.clone());
+        set.spawn(async move {
+            let changed = db.write(move |tx| {
+                let before = pacing::get_to_change(tx, &tenant, &id)?.rules;
+                pacing::configure(tx, &tenant, &id, &before.and(change), NOW)
+            });
+            changed.await.unwrap();
+        });
+    }
+    set.join_all().await;
+    let all = changes.into_iter().reduce(PacingPatch::and).unwrap();
+    assert_eq!(stored(&f, &session).await.rules, all);
 }
 
 async fn a_stale_lease_counts_nothing(f: Fixture) {
