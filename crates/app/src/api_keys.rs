@@ -65,7 +65,9 @@ impl App {
         let new = check_key(name, expires_at, now)?;
         Ok(self
             .db()
-            .write(move |tx| api_keys::create(tx, &tenant, &new, now))
+            .write_for(caller.tenant(), move |tx| {
+                api_keys::create(tx, &tenant, &new, now)
+            })
             .await?)
     }
 
@@ -74,7 +76,9 @@ impl App {
         let (tenant, id, now) = (caller.tenant().clone(), key.clone(), self.now());
         let revoked = self
             .db()
-            .write(move |tx| api_keys::revoke(tx, &tenant, &id, now))
+            .write_for(caller.tenant(), move |tx| {
+                api_keys::revoke(tx, &tenant, &id, now)
+            })
             .await;
         self.keys().forget(key);
         revoked.map_err(|error| match error {

@@ -181,6 +181,7 @@ impl App {
         chat: Jid,
         request: &SendRequest,
     ) -> Result<Accepted, AppError> {
+        let tenant = caller.tenant().clone();
         let (caller, name, now) = (caller.clone(), session.clone(), self.now());
         let (request, times) = (request.clone(), times(request, now));
         // None: not possible, which a repeat of an accepted request is not blamed for.
@@ -190,7 +191,7 @@ impl App {
         let slot = Arc::clone(&refused);
         let stored = self
             .db()
-            .write(move |tx| {
+            .write_for(&tenant, move |tx| {
                 let session = named(tx, &caller, &name)?;
                 let refusal = refusal_to_send(&session);
                 let body_hash = body_hash(&session.id, &chat, &request);

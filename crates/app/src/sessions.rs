@@ -132,7 +132,7 @@ impl App {
         let started = link.is_some();
         let session = self
             .db()
-            .write(move |tx| {
+            .write_for(caller.tenant(), move |tx| {
                 let session = sessions::create(tx, &tenant, &new, now)?;
                 let Some(method) = link else {
                     return Ok(session);
@@ -425,7 +425,7 @@ impl App {
         let (tenant, name, now) = (caller.tenant().clone(), name.clone(), self.now());
         let (session, generation) = self
             .db()
-            .write(move |tx| {
+            .write_for(caller.tenant(), move |tx| {
                 let before = sessions::get(tx, &tenant, &name)?;
                 let method = method.as_ref();
                 let generation =

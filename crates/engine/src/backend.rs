@@ -240,7 +240,8 @@ impl Rows {
         f: impl FnOnce(&mut Tx<'_>, &Lease) -> std::result::Result<R, StoreError> + Send + 'static,
     ) -> Result<R> {
         let lease = Arc::clone(&self.lease);
-        let written = self.db.write(move |tx| f(tx, &lease)).await;
+        let tenant = self.lease.tenant.clone();
+        let written = self.db.write_for(&tenant, move |tx| f(tx, &lease)).await;
         written.map_err(|error| self.refused(error))
     }
 

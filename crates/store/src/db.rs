@@ -2,8 +2,8 @@
 //!
 //! `write` and `read` send a closure to a database thread and wait for the answer; no SQL ever runs on
 //! an async task. SQLite has one writing thread with group commit (`writer.rs`) and a few readers;
-//! PostgreSQL has a bounded pool of threads with a connection each (`postgres.rs`). Where the two
-//! differ in words is `dialect.rs`.
+//! PostgreSQL has a bounded pool of threads with a connection each (`postgres.rs`). In front of both,
+//! tenants take turns (`turns.rs`). Where the two differ in words is `dialect.rs`.
 
 mod dialect;
 mod job;
@@ -13,8 +13,10 @@ mod plans;
 mod postgres;
 mod sql;
 mod sqlite;
+mod turns;
 mod tx;
 mod value;
+mod waiting;
 mod writer;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use wagate_domain::TenantId;
 
 pub use dialect::Dialect;
 pub use migrate::MigrationReport;
@@ -68,6 +71,8 @@ pub struct DbOptions {
     pub connect_timeout: Duration,
     /// SQLite: closures that may share one commit.
     pub group_max: usize,
+    /// SQLite: closures of one tenant in a commit while others have some too, or just had.
+    pub tenant_share: usize,
     /// SQLite: the file's bound in pages of 4 KiB, for tests of a full disk.
     pub pages_max: Option<u32>,
 }
@@ -85,6 +90,7 @@ impl DbOptions {
             statement_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(3),
             group_max: 256,
+            tenant_share: 8,
             pages_max: None,
         }
     }
@@ -168,20 +174,39 @@ impl Db {
     }
 
     /// Runs a closure in a transaction. `Ok` means committed; `Err` means that nothing was changed
-    /// (except for [`StoreError::InDoubt`]). The closure must not block on anything else.
+    /// (except for [`StoreError::InDoubt`]). The closure must not block on anything else. What a tenant
+    /// or its sessions ask for goes through [`Db::write_for`].
     pub async fn write<R, F>(&self, closure: F) -> Result<R, StoreError>
     where
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
+        self.write_as(None, closure).await
+    }
+
+    /// As [`Db::write`], in the tenant's turn: tenants take turns, and what one of them asks for is done
+    /// in the order in which it was asked.
+    pub async fn write_for<R, F>(&self, tenant: &TenantId, closure: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        self.write_as(Some(tenant.clone()), closure).await
+    }
+
+    async fn write_as<R, F>(&self, tenant: Option<TenantId>, closure: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Run(Box::new(TypedJob::new(closure, reply, true)));
+        let message = Message::Run(Box::new(TypedJob::new(closure, reply, true)), tenant);
         self.submit(&self.0.writer, message, answer).await
     }
 
     /// Writes device state as [`device_state::put_many`] does, and more cheaply: values are sealed by the
     /// caller, and SQLite's writer puts what many sessions write into one statement. `Ok` means committed
-    /// (SL-2). It goes before the closures that wait at the same time.
+    /// (SL-2). It goes before the closures of the same commit, and takes a turn of the session's tenant.
     pub async fn put_state(
         &self,
         lease: &Lease,
@@ -223,7 +248,7 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Run(Box::new(TypedJob::new(closure, reply, false)));
+        let message = Message::Run(Box::new(TypedJob::new(closure, reply, false)), None);
         self.submit(&self.0.reader, message, answer).await
     }
 

@@ -65,7 +65,7 @@ async fn expire(shared: &Shared) -> Result<(), StoreError> {
             let (tenant, session) = (overdue.tenant.clone(), overdue.session.clone());
             let messages = shared
                 .db
-                .write(move |tx| queue::expire(tx, &overdue, now))
+                .write_for(&tenant, move |tx| queue::expire(tx, &overdue, now))
                 .await?;
             if messages.is_empty() {
                 continue;

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
+use wagate_domain::TenantId;
 
 use super::When;
 use super::tx::Tx;
@@ -15,7 +16,8 @@ use crate::leases::Lease;
 
 /// What a database thread is told.
 pub(super) enum Message {
-    Run(Box<dyn Job>),
+    /// Whose turn it takes, if it is any tenant's.
+    Run(Box<dyn Job>, Option<TenantId>),
     Put(PutJob, When),
     /// Finish what waits, then end.
     Stop,

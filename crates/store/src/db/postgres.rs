@@ -1,5 +1,8 @@
 //! PostgreSQL: a bounded pool of threads, each with a connection, fed from one queue.
 //!
+//! A thread that is free serves whichever tenant's turn it is, so a tenant that fills the pool holds others
+//! up until the first of its transactions ends, and no longer.
+//!
 //! A thread whose connection is gone connects again before the next closure; while the server is away
 //! closures are answered `Unavailable` at once rather than left waiting. A connection lost during the
 //! commit is `InDoubt`, since nobody can know.
@@ -11,13 +14,12 @@ use std::time::Duration;
 use postgres::error::{DbError, SqlState};
 use postgres::types::ToSql;
 use postgres::{Client, Config, NoTls, Statement};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::job::Job;
 use super::tx::{Conn, Tx};
 use super::value::{Row, Value};
-use super::writer::next;
+use super::waiting::{self, next};
 use super::{DbOptions, Threads, spawn};
 use crate::error::StoreError;
 use crate::seal::Sealer;
@@ -43,13 +45,13 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
         session: session_settings(options),
     });
     let first = PgConn::connect(&settings)?;
-    let (writer, queue) = mpsc::channel(options.queue_max.max(1));
-    let queue = Arc::new(Mutex::new(queue));
+    let (writer, waiting) = waiting::channel(options);
+    let waiting = Arc::new(Mutex::new(waiting));
     let mut conns = vec![Some(first)];
     conns.resize_with(options.pool.max(1), || None);
     let mut handles = Vec::new();
     for (number, conn) in conns.into_iter().enumerate() {
-        let queue = Arc::clone(&queue);
+        let waiting = Arc::clone(&waiting);
         let mut thread = Worker {
             settings: Arc::clone(&settings),
             sealer: sealer.clone(),
@@ -57,7 +59,7 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
             connect_after: None,
         };
         handles.push(spawn(format!("db-{number}"), move || {
-            while let Some(job) = next(&queue) {
+            while let Some(job) = next(&waiting) {
                 thread.serve(job);
             }
         })?);

@@ -1,21 +1,21 @@
 //! SQLite's threads: one writer with group commit, and readers.
 //!
-//! The writer takes every closure that waits, runs each in a savepoint of its own, commits once, and
-//! answers each after the commit. So one flush to the disk serves up to `group_max` callers, a closure
+//! The writer takes the closures that wait, tenant by tenant (`turns.rs`), runs each in a savepoint of its
+//! own, commits once, and answers each after the commit. So one flush to the disk serves up to `group_max` callers, a closure
 //! that fails harms none of its neighbours, and nobody hears of success before it is durable (MP-1).
 //! What all of them have to say to the outbox is written in one go before the commit (EV-1).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
-use tokio::sync::mpsc::{self, Receiver};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::job::{Job, Message, PutJob};
 use super::sqlite::{SqliteConn, is_memory, path_of};
 use super::tx::{Conn, Tx};
-use super::{DbOptions, Threads, When, spawn};
+use super::waiting::{self, Waiting, next};
+use super::{DbOptions, Threads, spawn};
 use crate::device_state;
 use crate::error::StoreError;
 use crate::outbox::{self, Pending};
@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_millis(25);
 /// Opens the connections, so that a bad path fails here, and starts the threads.
 pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, StoreError> {
     let path = path_of(&options.url)?;
-    let (writer, queue) = mpsc::channel(options.queue_max.max(1));
+    let (writer, waiting) = waiting::channel(options);
     let mut thread = Writer {
         conn: SqliteConn::open(path, options)?,
         sealer: sealer.clone(),
@@ -46,7 +46,7 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
             readers.push(conn);
         }
     }
-    let mut handles = vec![spawn("db-writer".into(), move || thread.run(queue))?];
+    let mut handles = vec![spawn("db-writer".into(), move || thread.run(waiting))?];
     if readers.is_empty() {
         return Ok(Threads {
             reader: writer.clone(),
@@ -54,12 +54,12 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
             handles,
         });
     }
-    let (reader, queue) = mpsc::channel(options.queue_max.max(1));
-    let queue = Arc::new(Mutex::new(queue));
+    let (reader, waiting) = waiting::channel(options);
+    let waiting = Arc::new(Mutex::new(waiting));
     for (number, conn) in readers.into_iter().enumerate() {
-        let (queue, sealer) = (Arc::clone(&queue), sealer.clone());
+        let (waiting, sealer) = (Arc::clone(&waiting), sealer.clone());
         handles.push(spawn(format!("db-reader-{number}"), move || {
-            read(&conn, &sealer, &queue);
+            read(&conn, &sealer, &waiting);
         })?);
     }
     Ok(Threads {
@@ -82,62 +82,37 @@ struct Writer {
 struct Group {
     puts: Vec<PutJob>,
     jobs: Vec<Box<dyn Job>>,
-    /// Somebody waits for it.
-    wanted: bool,
 }
 
 impl Group {
-    fn len(&self) -> usize {
-        self.puts.len() + self.jobs.len()
-    }
-
-    fn take(&mut self, message: Message, queue: &mut Receiver<Message>) {
-        let when = match message {
-            Message::Run(job) => {
-                self.jobs.push(job);
-                When::Now
+    fn of(messages: Vec<Message>) -> Self {
+        let mut group = Self::default();
+        for message in messages {
+            match message {
+                Message::Run(job, _) => group.jobs.push(job),
+                Message::Put(job, _) => group.puts.push(job),
+                // Was heeded when it came.
+                Message::Stop => {}
             }
-            Message::Put(job, when) => {
-                self.puts.push(job);
-                when
-            }
-            // What was sent before is still served, then `blocking_recv` gives nothing.
-            Message::Stop => {
-                queue.close();
-                When::Now
-            }
-        };
-        self.wanted |= when == When::Now;
+        }
+        group
     }
 }
 
 impl Writer {
-    fn run(&mut self, mut queue: Receiver<Message>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut group = Group::default();
-            group.take(first, &mut queue);
-            let until = (!group.wanted).then(|| Instant::now() + SOON);
-            while group.len() < self.group_max {
-                let next = match (queue.try_recv(), until) {
-                    (Ok(message), _) => Some(message),
-                    (Err(_), Some(until)) if !group.wanted => self.next(&mut queue, until),
-                    (Err(_), _) => None,
-                };
-                let Some(message) = next else { break };
-                group.take(message, &mut queue);
+    fn run(&mut self, mut waiting: Waiting) {
+        while waiting.wait() {
+            if !waiting.is_wanted() {
+                let until = Instant::now() + SOON;
+                waiting.linger(&self.timer, until, self.group_max);
             }
-            self.commit(group);
+            self.commit(Group::of(waiting.group(self.group_max)));
         }
-    }
-
-    fn next(&self, queue: &mut Receiver<Message>, until: Instant) -> Option<Message> {
-        let next = async { timeout_at(until, queue.recv()).await };
-        self.timer.block_on(next).ok().flatten()
     }
 
     /// Runs and answers every job; more than one transaction when SQLite ends one by itself.
     fn commit(&self, group: Group) {
-        let Group { mut puts, jobs, .. } = group;
+        let Group { mut puts, jobs } = group;
         let mut waiting = jobs.into_iter();
         while waiting.len() > 0 || !puts.is_empty() {
             let mut done = Vec::with_capacity(waiting.len());
@@ -261,8 +236,8 @@ impl Writer {
     }
 }
 
-fn read(conn: &SqliteConn, sealer: &Sealer, queue: &Mutex<Receiver<Message>>) {
-    while let Some(mut job) = next(queue) {
+fn read(conn: &SqliteConn, sealer: &Sealer, waiting: &Mutex<Waiting>) {
+    while let Some(mut job) = next(waiting) {
         let ended = match conn.control("BEGIN") {
             Ok(()) => {
                 job.run(&mut Tx::new(Conn::Sqlite(conn), sealer));
@@ -278,18 +253,6 @@ fn read(conn: &SqliteConn, sealer: &Sealer, queue: &Mutex<Receiver<Message>>) {
             conn.control("ROLLBACK").ok();
         }
         job.finish(ended);
-    }
-}
-
-/// The next job of a queue that several threads share.
-pub(super) fn next(queue: &Mutex<Receiver<Message>>) -> Option<Box<dyn Job>> {
-    loop {
-        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        match queue.blocking_recv()? {
-            Message::Run(job) => return Some(job),
-            Message::Put(job, _) => return Some(Box::new(job)),
-            Message::Stop => queue.close(),
-        }
     }
 }
 

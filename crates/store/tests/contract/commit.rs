@@ -126,12 +126,12 @@ async fn a_closed_database_says_so(f: Fixture) {
 }
 
 /// A closure that waits inside the writer until it is told to leave.
-struct Held {
+pub(crate) struct Held {
     inside: mpsc::Receiver<()>,
-    leave: mpsc::Sender<()>,
+    pub(crate) leave: mpsc::Sender<()>,
 }
 
-fn hold() -> (impl FnOnce() + Send + 'static, Held) {
+pub(crate) fn hold() -> (impl FnOnce() + Send + 'static, Held) {
     let (entered, inside) = mpsc::channel();
     let (leave, may_leave) = mpsc::channel();
     let closure = move || {
@@ -142,13 +142,13 @@ fn hold() -> (impl FnOnce() + Send + 'static, Held) {
 }
 
 impl Held {
-    fn wait_until_inside(&self) {
+    pub(crate) fn wait_until_inside(&self) {
         tokio::task::block_in_place(|| self.inside.recv_timeout(Duration::from_secs(20)).unwrap());
     }
 }
 
 /// Hands the closure over, without waiting for its answer.
-fn start<F: Future + Unpin>(write: &mut F) -> bool {
+pub(crate) fn start<F: Future + Unpin>(write: &mut F) -> bool {
     Pin::new(write)
         .poll(&mut Context::from_waker(Waker::noop()))
         .is_pending()

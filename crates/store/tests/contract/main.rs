@@ -35,4 +35,5 @@ mod queue_settings;
 mod sessions;
 mod states;
 mod tenancy;
+mod turns;
 mod workers;

@@ -92,10 +92,10 @@ impl Actor {
         let now = shared.clock.now();
         let attempts_max = shared.bounds.retries_max.saturating_add(1);
         let started = {
-            let lease = lease.clone();
+            let (lease, tenant) = (lease.clone(), lease.tenant.clone());
             shared
                 .db
-                .write(move |tx| {
+                .write_for(&tenant, move |tx| {
                     queue::release_stale(tx, &lease, attempts_max, now)?;
                     let stored = pacing::load(tx, &lease.session)?;
                     Ok((sessions::find(tx, &lease.session)?, stored))

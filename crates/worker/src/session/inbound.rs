@@ -11,7 +11,7 @@ use wagate_domain::{failpoint, plant};
 use wagate_engine::{InboundMessage, InboundSink, SinkError};
 use wagate_store::bus::BusMessage;
 use wagate_store::messages::{self, Inserted, NewInbound};
-use wagate_store::{Lease, StoreError};
+use wagate_store::{Lease, StoreError, Tx};
 
 use crate::worker::Shared;
 
@@ -41,9 +41,10 @@ impl InboundSink for Sink {
             tokio::spawn(async move {
                 tokio::time::sleep(PAUSE).await;
                 let now = clock.now();
-                db.write(move |tx| messages::insert_inbound(tx, &lease, rows.to_vec(), now))
-                    .await
-                    .ok();
+                let tenant = lease.tenant.clone();
+                let write =
+                    move |tx: &mut Tx<'_>| messages::insert_inbound(tx, &lease, rows.to_vec(), now);
+                db.write_for(&tenant, write).await.ok();
             });
             return Ok(());
         }
@@ -89,7 +90,9 @@ impl Sink {
         let now = self.shared.clock.now();
         self.shared
             .db
-            .write(move |tx| messages::insert_inbound(tx, &lease, rows.to_vec(), now))
+            .write_for(&self.lease.tenant, move |tx| {
+                messages::insert_inbound(tx, &lease, rows.to_vec(), now)
+            })
             .await
     }
 

@@ -126,10 +126,9 @@ impl Sender {
         }
         let missing = absent.contains(chat);
         let lease = self.lease.clone();
-        let noted = self
-            .shared
-            .db
-            .write(move |tx| pacing::note_absent(tx, &lease, &absent, ABSENT_FOR, now));
+        let noted = self.shared.db.write_for(&self.lease.tenant, move |tx| {
+            pacing::note_absent(tx, &lease, &absent, ABSENT_FOR, now)
+        });
         if let Err(error) = noted.await {
             tracing::debug!(%error, "absent numbers were not noted, and are asked about again");
         }

@@ -124,7 +124,9 @@ impl Actor {
             let deleted = self
                 .shared
                 .db
-                .write(move |tx| sessions::delete_rows(tx, &lease, DELETE_ROWS))
+                .write_for(&self.lease.tenant, move |tx| {
+                    sessions::delete_rows(tx, &lease, DELETE_ROWS)
+                })
                 .await;
             match deleted {
                 Ok(true) => break,

@@ -75,7 +75,10 @@ impl Actor {
         let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
         let batch = Arc::clone(batch);
         let now = shared.clock.now();
-        let written = shared.db.write(move |tx| batch.write(tx, &lease, now));
+        let tenant = lease.tenant.clone();
+        let written = shared
+            .db
+            .write_for(&tenant, move |tx| batch.write(tx, &lease, now));
         self.listening(written).await
     }
 
