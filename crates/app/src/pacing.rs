@@ -74,9 +74,9 @@ impl App {
         let (defaults, now) = (self.options().pacing, self.now());
         let (outcome, session) = self
             .db()
-            .write(move |tx| {
+            .write_for(caller.tenant(), move |tx| {
                 let id = named(tx, &by, &name)?.id;
-                let stored = pacing::get(tx, by.tenant(), &id)?;
+                let stored = pacing::get_to_change(tx, by.tenant(), &id)?;
                 let before = if reset {
                     PacingPatch::default()
                 } else {

@@ -172,7 +172,7 @@ impl App {
         let default = self.options().concurrency;
         let (config, woken) = self
             .db()
-            .write(move |tx| {
+            .write_for(caller.tenant(), move |tx| {
                 let id = match &name {
                     Some(name) => Some(named(tx, &by, name)?.id),
                     None => None,
@@ -238,7 +238,9 @@ impl App {
         self.check_takes_messages(&session).await?;
         let message = self
             .db()
-            .write(move |tx| queue::revive(tx, &tenant, &id, expires_at, now))
+            .write_for(caller.tenant(), move |tx| {
+                queue::revive(tx, &tenant, &id, expires_at, now)
+            })
             .await
             .map_err(|error| match error {
                 StoreError::Conflict { what } => AppError::refused(
@@ -272,16 +274,18 @@ impl App {
         let (tenant, id, now) = (caller.tenant().clone(), id.clone(), self.now());
         let withdrawn = self
             .db()
-            .write(move |tx| match queue::delete_dead(tx, &tenant, &id, now) {
-                Ok(message) => Ok(Withdrawn {
-                    message,
-                    deleted: true,
-                }),
-                Err(StoreError::Conflict { .. }) => Ok(Withdrawn {
-                    message: messages::cancel(tx, &tenant, &id, now)?,
-                    deleted: false,
-                }),
-                Err(other) => Err(other),
+            .write_for(caller.tenant(), move |tx| {
+                match queue::delete_dead(tx, &tenant, &id, now) {
+                    Ok(message) => Ok(Withdrawn {
+                        message,
+                        deleted: true,
+                    }),
+                    Err(StoreError::Conflict { .. }) => Ok(Withdrawn {
+                        message: messages::cancel(tx, &tenant, &id, now)?,
+                        deleted: false,
+                    }),
+                    Err(other) => Err(other),
+                }
             })
             .await
             .map_err(|error| match error {
@@ -331,21 +335,22 @@ impl App {
         let mut changed = Changed::default();
         let mut after: Option<SessionId> = None;
         loop {
-            let (next, single) = match &only {
-                Some(only) => (after.is_none().then(|| only.clone()), true),
-                None => (self.next_holder(caller, holding, after).await?, false),
+            let next = match &only {
+                Some(only) => after.is_none().then(|| only.clone()),
+                None => self.next_holder(caller, holding, after).await?,
             };
             let Some(next) = next else { break };
             after = Some(next.clone());
-            if sends && let Err(refused) = self.check_takes_messages(&next).await {
-                if single {
-                    return Err(refused);
+            let change = change.clone();
+            let done = self.change_session(caller, &next, &mut changed, sends, change);
+            match done.await {
+                // One that takes no messages, or no more, keeps the others from nothing; and what was
+                // changed before is told.
+                Err(AppError::Refused { .. }) if only.is_none() || changed.count > 0 => {
+                    changed.skipped_sessions += 1;
                 }
-                changed.skipped_sessions += 1;
-                continue;
+                other => other?,
             }
-            self.change_session(caller, &next, &mut changed, change.clone())
-                .await?;
             if changed.more {
                 break;
             }
@@ -358,11 +363,15 @@ impl App {
         caller: &Caller,
         session: &SessionId,
         changed: &mut Changed,
+        sends: bool,
         change: F,
     ) -> Result<(), AppError>
     where
         F: Fn(&mut Tx<'_>, &Bite) -> Result<Vec<MessageId>, StoreError> + Clone + Send + 'static,
     {
+        if sends {
+            self.check_takes_messages(session).await?;
+        }
         loop {
             let limit = BITE.min(QUEUE_CHANGE_MAX - changed.count);
             if limit == 0 {
@@ -376,7 +385,10 @@ impl App {
                 now: self.now(),
             };
             let change = change.clone();
-            let ids = match self.db().write(move |tx| change(tx, &bite)).await {
+            let written = self
+                .db()
+                .write_for(caller.tenant(), move |tx| change(tx, &bite));
+            let ids = match written.await {
                 Ok(ids) => ids,
                 // Deleted meanwhile, with all that it held.
                 Err(StoreError::NotFound { .. }) => return Ok(()),
@@ -532,7 +544,82 @@ pub fn success_rate(queue: &TenantQueue) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+    use wagate_domain::{Content, Jid, Priority, SystemClock};
+    use wagate_store::bus::Bus;
+    use wagate_store::messages::NewOutbound;
+    use wagate_store::sessions::NewSession;
+    use wagate_store::{Db, DbOptions, MasterKey, Sealer, tenants};
+
     use super::*;
+    use crate::app::AppOptions;
+
+    /// A tenant with as many sessions, each of which has a message that waits.
+    async fn with_sessions(count: usize) -> (App, Caller, Vec<SessionId>) {
+        let sealer = Sealer::new(&MasterKey::generate().unwrap(), &[]);
+        let db = Db::open(DbOptions::new("sqlite::memory:"), sealer);
+        let db = db.await.unwrap();
+        db.migrate().await.unwrap();
+        let now = Timestamp::from_secs(1_700_000_000);
+        let made = db.write(move |tx| {
+            let tenant = tenants::create(tx, "acme", now)?.id;
+            let mut made = Vec::new();
+            for _ in 0..count {
+                let session = sessions::create(tx, &tenant, &NewSession::default(), now)?.id;
+                let new = NewOutbound {
+                    session: session.clone(),
+                    chat: Jid::pn("628"),
+                    content: Content::Text { text: "x".into() },
+                    priority: Priority::Normal,
+                    not_before: None,
+                    expires_at: None,
+                    idempotency: None,
+                };
+                messages::accept(tx, &tenant, new, now)?;
+                made.push(session);
+            }
+            Ok((tenant, made))
+        });
+        let (tenant, made) = made.await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (clock, options) = (Arc::new(SystemClock), AppOptions::default());
+        let app = App::start(db, Bus::local(), clock, options, &tasks, stop);
+        (app, Caller::worker(tenant), made)
+    }
+
+    /// Changes one message of each session, until this goes wrong in the second.
+    async fn second_fails(error: fn() -> StoreError) -> Result<Changed, AppError> {
+        let (app, caller, made) = with_sessions(3).await;
+        let second = made[1].clone();
+        let change = move |_: &mut Tx<'_>, at: &Bite| {
+            if at.session == second {
+                return Err(error());
+            }
+            Ok(vec![MessageId::generate()])
+        };
+        app.change_many(&caller, None, Holding::Queued, false, change)
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_session_that_takes_no_more_keeps_the_others_from_nothing() {
+        let full = || StoreError::Limit { what: "queue" };
+        let want = Changed {
+            count: 2,
+            skipped_sessions: 1,
+            more: false,
+        };
+        assert_eq!(second_fails(full).await.unwrap(), want);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_no_session_that_takes_no_messages() {
+        let error = second_fails(|| StoreError::Busy).await.unwrap_err();
+        assert!(matches!(error, AppError::Unavailable { .. }), "{error:?}");
+    }
 
     fn rate(completed: u64, failed: u64) -> Option<f64> {
         success_rate(&TenantQueue {
