@@ -145,6 +145,10 @@ async fn a_body_of_another_type_is_refused() {
             .go()
             .await;
         answer.fails(415, "unsupported_media_type");
+        // Nor where a body may be left out.
+        let create = gateway.request("POST", "/api/v1/sessions");
+        let answer = create.raw(kind, "{}").go().await;
+        answer.fails(415, "unsupported_media_type");
     }
     for kind in [
         "application/json",

@@ -258,6 +258,16 @@ async fn only_text_is_sent_and_everything_else_says_so() {
                 .contains("supported now: text")
         );
     }
+    // What is to come is told from what there is not.
+    for (kind, sentence) in [
+        ("image", "`image` cannot be sent yet"),
+        ("hologram", "is not a type of message"),
+    ] {
+        let body = json!({ "to": PEER, "text": "x", "type": kind });
+        let answer = gateway.post(PATH, body).await;
+        let error = answer.json["error"].as_str().unwrap();
+        assert!(error.contains(sentence), "{error}");
+    }
 }
 
 #[tokio::test]

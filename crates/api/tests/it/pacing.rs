@@ -53,6 +53,15 @@ async fn settings_change_one_by_one_and_go_back() {
 }
 
 #[tokio::test]
+async fn the_share_of_a_young_number_is_shown() {
+    let gateway = Gateway::start().await;
+    gateway.connected("s").await;
+    let young = json!({ "enabled": true, "warmUpDays": 10, "warmUpStartPercent": 25 });
+    let answer = set(&gateway, young).await;
+    assert_eq!(answer.data()["used"]["warmUpPercent"], 25);
+}
+
+#[tokio::test]
 async fn what_is_out_of_range_is_refused_by_name_and_changes_nothing() {
     let gateway = Gateway::start().await;
     gateway.connected("s").await;

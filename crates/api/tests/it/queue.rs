@@ -228,6 +228,31 @@ async fn a_send_that_waits_hears_that_its_message_expired() {
 }
 
 #[tokio::test]
+async fn a_session_shows_its_own_setting_and_only_what_waits_for_a_time_has_one() {
+    let gateway = Gateway::start().await;
+    gateway.connected("s").await;
+    gateway.connected("t").await;
+    for body in [
+        json!({ "concurrency": 5 }),
+        json!({ "session": "t", "concurrency": 2 }),
+    ] {
+        let call = gateway.request("PATCH", "/api/v1/queue/config");
+        call.json(&body).go().await.is(StatusCode::OK);
+    }
+    let stats = gateway.get("/api/v1/queue/stats").await;
+    assert_eq!(stats.data()["concurrency"], 5);
+    assert_eq!(stats.data()["sessions"][0]["concurrency"], 5);
+    assert_eq!(stats.data()["sessions"][1]["concurrency"], 2);
+
+    sent_id(&gateway, json!({})).await;
+    sent_id(&gateway, json!({ "sendAt": "2026-11-21T09:00:00Z" })).await;
+    let listed = gateway.get("/api/v1/queue").await;
+    assert_eq!(listed.data()[0]["state"], "waiting");
+    assert_eq!(listed.data()[0].get("dueAt"), None);
+    assert_eq!(listed.data()[1]["dueAt"], "2026-11-21T09:00:00.000Z");
+}
+
+#[tokio::test]
 async fn failed_ones_are_listed_retried_and_deleted() {
     let gateway = Gateway::start().await;
     let hand = gateway.connected("s").await;
