@@ -18,3 +18,5 @@ mod leases;
 mod messages;
 #[path = "sandbox/pacing.rs"]
 mod pacing;
+#[path = "sandbox/supervising.rs"]
+mod supervising;

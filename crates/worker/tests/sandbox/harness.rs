@@ -25,12 +25,15 @@ pub(crate) const FRIEND: &str = "6281100000002";
 /// Longer than anything here takes on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(40);
 
+/// The database's file.
+const FILE: &str = "worker.db";
+
 pub(crate) struct Harness {
     pub(crate) network: Network,
     pub(crate) db: Db,
     pub(crate) bus: Bus,
     pub(crate) tenant: TenantId,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Options that make tests quick.
@@ -69,7 +72,7 @@ impl Harness {
         drop(rustls::crypto::ring::default_provider().install_default());
         let network = Network::start(NetworkOptions::default()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("worker.db").display());
+        let url = format!("sqlite:{}", folder.path().join(FILE).display());
         let sealer = Sealer::new(&MasterKey::generate().unwrap(), &[]);
         let db = Db::open(DbOptions::new(url), sealer).await.unwrap();
         db.migrate().await.unwrap();
@@ -83,8 +86,13 @@ impl Harness {
             db,
             bus: Bus::local(),
             tenant,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// The database by another way, as an operator has it.
+    pub(crate) fn raw(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.folder.path().join(FILE)).unwrap()
     }
 
     /// Starts a worker with an engine of its own, as another process would have.
