@@ -193,6 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_no_acknowledgement_and_playing_is_more_than_reading() {
+        let id = WaMessageId::generate();
+        let ids = std::slice::from_ref(&id);
+        let mut news = Unsaved::default();
+        news.note(&ack(&id, Some(503)));
+        assert!(news.is_empty());
+        news.note(&receipt(ids, ReceiptKind::Read, 2));
+        news.note(&receipt(ids, ReceiptKind::Played, 3));
+        let kinds = [ReceiptKind::Read, ReceiptKind::Played];
+        assert_eq!(inputs(&news), kinds.map(MessageInput::Receipt));
+    }
+
+    #[test]
     fn what_came_during_a_commit_is_not_forgotten_with_it() {
         let id = WaMessageId::generate();
         let mut news = Unsaved::default();
@@ -240,5 +253,24 @@ mod tests {
         left.put(&other, with(&id), now + LEFT_FOR);
         assert!(left.take(&one).is_empty());
         assert!(!left.take(&other).is_empty());
+    }
+
+    #[test]
+    fn what_all_sessions_leave_behind_is_bounded() {
+        let left = LeftBehind::default();
+        let now = Instant::now();
+        let full = || {
+            let mut news = Unsaved::default();
+            for _ in 0..NEWS_MAX {
+                news.note(&ack(&WaMessageId::generate(), None));
+            }
+            news
+        };
+        for _ in 0..LEFT_MAX / NEWS_MAX {
+            left.put(&SessionId::generate(), full(), now);
+        }
+        let last = SessionId::generate();
+        left.put(&last, full(), now);
+        assert!(left.take(&last).is_empty());
     }
 }
