@@ -271,7 +271,8 @@ mod tests {
     fn a_key_is_in_its_place_only_when_it_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
-        let texts = ["a".repeat(1 << 20), "b".repeat(1 << 20)];
+        // So long that it is not written in one go.
+        let texts = ["a".repeat(1 << 23), "b".repeat(1 << 23)];
         std::thread::scope(|scope| {
             for text in &texts {
                 scope.spawn(|| write_new(&path, text.as_bytes()).ok());

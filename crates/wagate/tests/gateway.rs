@@ -227,6 +227,7 @@ async fn the_worker_token_works_although_an_operators_tenant_was_there_first() {
     config.security.worker_token = "a worker token for the test".into();
     config.security.worker_tenant = "of the worker".to_owned();
     let gateway = Gateway::start(config).await.unwrap();
+    assert_eq!(gateway.first_api_key(), None, "it is no first start");
     let body = json!({ "sessionId": "s", "userId": "u" });
     let created = client(&gateway, "a worker token for the test")
         .post("/api/session/create", &body)
