@@ -8,7 +8,7 @@ mod query;
 mod wording;
 
 pub(crate) use auth::{Tenant, WorkerToken, bearer, same_secret};
-pub(crate) use json::{Body, OptionalBody};
+pub(crate) use json::{Body, OptionalBody, given};
 pub(crate) use key::IdempotencyKey;
 pub(crate) use path::{ApiKeyPath, MessagePath, SessionPath};
 pub(crate) use query::Params;

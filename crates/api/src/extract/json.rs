@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use wagate_app::Code;
 
 use super::wording::complaint;
@@ -83,6 +84,15 @@ fn not_json() -> ApiError {
         Code::UnsupportedMediaType,
         "send JSON, with `Content-Type: application/json`",
     )
+}
+
+/// Reads a field that may be `null`, and tells that from one that was left out; goes with `default`.
+pub(crate) fn given<'de, D, T>(input: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(input).map(Some)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,7 +1,7 @@
 //! `/api/v1/sessions/{session}/pacing`: how fast a session sends, and what WhatsApp asked of it.
 
 use axum::extract::State;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -10,7 +10,7 @@ use wagate_domain::pacing::{Hold, PacingPatch, Pause};
 
 use crate::envelope::Data;
 use crate::error::ApiError;
-use crate::extract::{Body, SessionPath, Tenant};
+use crate::extract::{Body, SessionPath, Tenant, given};
 use crate::router::ApiState;
 
 pub(crate) fn router() -> OpenApiRouter<ApiState> {
@@ -171,15 +171,15 @@ struct PacingIn {
     #[schema(minimum = 0, maximum = 100)]
     gap_jitter_percent: Option<u32>,
     /// `null` takes the limit away.
-    #[serde(deserialize_with = "there")]
+    #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 6000)]
     per_minute: Option<Option<u32>>,
     /// `null` takes the limit away.
-    #[serde(deserialize_with = "there")]
+    #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     per_day: Option<Option<u32>>,
     /// `null` takes the limit away.
-    #[serde(deserialize_with = "there")]
+    #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     strangers_per_day: Option<Option<u32>>,
     #[schema(minimum = 0, maximum = 90)]
@@ -187,11 +187,6 @@ struct PacingIn {
     #[schema(minimum = 1, maximum = 100)]
     warm_up_start_percent: Option<u32>,
     typing: Option<bool>,
-}
-
-/// Tells a limit that is `null` from one that is not named.
-fn there<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Option<u32>>, D::Error> {
-    Option::deserialize(input).map(Some)
 }
 
 /// Reads how a session is paced, how far it has used its limits, and whether it is paused.

@@ -1,6 +1,6 @@
 //! What the queue's routes take and show: jobs, figures, settings, and what was changed.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wagate_app::queue::success_rate;
 use wagate_app::{
@@ -9,6 +9,7 @@ use wagate_app::{
 };
 use wagate_domain::{SessionName, Timestamp};
 
+use crate::extract::given;
 use crate::shapes::MessageOut;
 
 /// Where a message stands in its queue.
@@ -323,9 +324,4 @@ pub(super) struct ConfigIn {
     pub(super) concurrency: Option<Option<u32>>,
     /// Nothing goes out while this is true; needs a session.
     pub(super) paused: Option<bool>,
-}
-
-/// Tells `null` from what was left out.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
-    Option::<u32>::deserialize(deserializer).map(Some)
 }
