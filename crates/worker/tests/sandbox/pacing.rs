@@ -62,6 +62,40 @@ async fn a_stranger_waits_out_a_reach_out_limit_also_at_another_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_strangers_must_wait_the_next_one_waits_too_and_who_is_known_does_not() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    let known = harness.phone("6282200000001", "Citra");
+    let next = harness.phone("6282200000002", "Dewi");
+    harness.phone(FRIEND, "Budi");
+    let worker = harness.worker(patient("limited")).await;
+    let session = harness.linked("limited", &owner).await;
+    let hello = harness.send(&session, &known.number(), "hello").await;
+    harness.until_message(&hello, MessageState::Delivered).await;
+    let matches = Match::from_device("message").account(OWNER);
+    let rule = FaultRule::new(matches, Action::Nack { code: 463 }).once();
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    harness.send(&session, FRIEND, "limited").await;
+    let paused = async || {
+        let id = session.clone();
+        let stored = harness.db.read(move |tx| pacing::load(tx, &id)).await;
+        !stored.unwrap().state.pauses(now()).is_empty()
+    };
+    harness.until("a pause", paused).await;
+    // Accepted before the other, so that it would go first.
+    let waits = harness.send(&session, &next.number(), "waits").await;
+    let goes = harness.send(&session, &known.number(), "again").await;
+    harness.until_message(&goes, MessageState::Delivered).await;
+    assert_eq!(harness.message(&waits).await.state, MessageState::Queued);
+    assert!(next.texts().is_empty());
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn typing_is_shown_before_a_text_when_asked() {
     let harness = Harness::start().await;
     let owner = harness.phone(OWNER, "Ayu");
