@@ -12,6 +12,16 @@ pub trait Clock: Debug + Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
+/// Milliseconds by which [`SystemClock`] is ahead of the machine's.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// Moves [`SystemClock`] to so many milliseconds ahead of the machine's clock, for the whole process.
+///
+/// For programs that test the gateway as a process; the gateway itself never calls it.
+pub fn shift_system_clock(ahead: i64) {
+    AHEAD.store(ahead, Ordering::Relaxed);
+}
+
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
@@ -24,7 +34,8 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let millis = elapsed.map_or(0, |since| since.as_millis());
-        Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+        let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+        Timestamp::from_millis(millis.saturating_add(AHEAD.load(Ordering::Relaxed)))
     }
 }
 

@@ -30,7 +30,7 @@ pub mod retry;
 pub mod session;
 pub mod time;
 
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock, shift_system_clock};
 pub use event::Event;
 pub use id::{
     ApiKeyId, EventSeq, FencingToken, MessageId, SessionId, TenantId, WaMessageId, WorkerId,

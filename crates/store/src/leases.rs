@@ -23,6 +23,16 @@ pub struct Lease {
 
 const COLUMNS: &str = "session_id, tenant_id, worker_id, token, expires_ms";
 
+/// The time by which leases are given and end: the database's where several processes share one, since
+/// their clocks need not agree (SL-1), and otherwise the only process's own, `here`.
+pub fn now(tx: &mut Tx<'_>, here: Timestamp) -> Result<Timestamp, StoreError> {
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(here);
+    }
+    let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+    tx.query_one(sql, params![], |row| row.time(0))
+}
+
 /// Takes up to `max` sessions that want a worker and have none, those waiting longest first.
 ///
 /// A session wants a worker when it should run and nothing forbids that for good, or when a request

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use wagate_domain::SessionId;
+use wagate_domain::{SessionId, Timestamp};
 use wagate_store::bus::{BusMessage, Heard};
-use wagate_store::{Lease, StoreError, leases};
+use wagate_store::{Lease, StoreError, leases, queue};
 
 use crate::session::{Actor, Control, Handle, Mailbox, Outcome};
 use crate::worker::Shared;
@@ -27,6 +27,9 @@ const FAULT_PAUSE: Duration = Duration::from_secs(5);
 const ACQUIRE_MAX: u32 = 64;
 /// The network is called "back" this often at most.
 const NUDGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Clocks are slewed all the time; less than this is no jump.
+const JUMP_MIN: Duration = Duration::from_secs(1);
 
 /// An actor's task that has ended.
 type Joined = Result<(Id, (Lease, Outcome)), JoinError>;
@@ -46,6 +49,10 @@ struct Supervisor {
     /// Leases kept for a while after a fault, so that nobody runs into it at once.
     penalties: Vec<(Instant, Lease)>,
     nudged_at: Instant,
+    /// The time at the last renewal, by the clock that never jumps and by the other.
+    clocks: (Instant, Timestamp),
+    /// What the clock was put back since, and retries do not know of.
+    put_back: Duration,
     /// Acquire before the next tick: there is reason to believe that somebody waits.
     eager: bool,
 }
@@ -64,6 +71,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken, gone: Canc
         successors: HashMap::new(),
         penalties: Vec::new(),
         nudged_at: now,
+        clocks: (now, shared.clock.now()),
+        put_back: Duration::ZERO,
         eager: true,
         shared,
     };
@@ -191,7 +200,10 @@ impl Supervisor {
         let acquired = self
             .shared
             .db
-            .write(move |tx| leases::acquire_some(tx, &worker, max, ttl, now))
+            .write(move |tx| {
+                let now = leases::now(tx, now)?;
+                leases::acquire_some(tx, &worker, max, ttl, now)
+            })
             .await;
         match acquired {
             Ok(leases) => {
@@ -337,13 +349,21 @@ impl Supervisor {
             self.shared.options.lease_ttl,
         );
         let now = self.shared.clock.now();
+        let back = self.look_at_the_clock(now);
         match self
             .shared
             .db
-            .write(move |tx| leases::renew(tx, &worker, ttl, now))
+            .write(move |tx| {
+                if !back.is_zero() {
+                    queue::clock_put_back(tx, &worker, back)?;
+                }
+                let now = leases::now(tx, now)?;
+                leases::renew(tx, &worker, ttl, now)
+            })
             .await
         {
             Ok(held) => {
+                self.put_back = Duration::ZERO;
                 self.renewed_until.send_replace(asked_at + ttl);
                 let held: HashMap<SessionId, Lease> = held
                     .into_iter()
@@ -370,6 +390,17 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Gives what the clock was put back since the last renewal that was committed.
+    fn look_at_the_clock(&mut self, now: Timestamp) -> Duration {
+        let (then, was) = std::mem::replace(&mut self.clocks, (Instant::now(), now));
+        let back = was.plus(then.elapsed()).since(now);
+        if back >= JUMP_MIN {
+            tracing::warn!(?back, "the clock was put back");
+            self.put_back += back;
+        }
+        self.put_back
     }
 
     /// Leases that were renewed although no actor has them: of sessions let go when they could not be

@@ -25,6 +25,7 @@ enum Track {
     Session(usize),
     Gateway(usize),
     Database,
+    Clock(usize),
     /// Every one by itself: they may overlap.
     Wire(usize),
 }
@@ -101,6 +102,7 @@ fn track_of(step: &Step, place: usize) -> Track {
             | Fault::Stop { gateway }
             | Fault::Freeze { gateway, .. }
             | Fault::Full { gateway, .. } => Track::Gateway(*gateway),
+            Fault::Clock { gateway, .. } => Track::Clock(*gateway),
             Fault::Locked { .. } | Fault::DatabaseCrash => Track::Database,
             _ => Track::Wire(place),
         },

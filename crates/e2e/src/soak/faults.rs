@@ -1,5 +1,6 @@
 //! Carries out faults: each begins, lasts as long as the plan says, and is over when this returns.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use wagate_network::faults::{Action, FaultRule, Match, StanzaMatch, When};
 use wagate_network::handle::PhoneHandle;
 use wagate_network::network::Network;
 
-use super::journal::{Book, Broken};
+use super::journal::{Book, Broken, Shift};
 use super::keeper::{Hand, Order};
 use super::plan::{Bad, Fault};
 use super::rig::Rig;
@@ -23,7 +24,8 @@ pub struct Breaker {
     book: Arc<Book>,
     hands: Vec<Hand>,
     owners: Arc<Vec<PhoneHandle>>,
-    file: Arc<std::path::PathBuf>,
+    file: Arc<PathBuf>,
+    clocks: Arc<Vec<PathBuf>>,
 }
 
 impl Breaker {
@@ -35,6 +37,7 @@ impl Breaker {
             hands: rig.hands.clone(),
             owners: Arc::new(owners),
             file: Arc::new(rig.database_file()),
+            clocks: Arc::new(rig.clocks.clone()),
         }
     }
 
@@ -63,6 +66,15 @@ impl Breaker {
             }
             Fault::Full { gateway, ms } => self.order(*gateway, Order::Full(span(*ms))).await,
             Fault::Locked { ms } => self.lock(span(*ms)).await,
+            Fault::Clock {
+                gateway,
+                ahead_ms,
+                ms,
+            } => {
+                self.set_clock(*gateway, *ahead_ms);
+                sleep(span(*ms)).await;
+                self.set_clock(*gateway, 0);
+            }
             Fault::DatabaseCrash => {}
             Fault::Drop { session } => self.owner(*session, PhoneHandle::drop_companions),
             Fault::Silence { session } => self.owner(*session, PhoneHandle::silence_companions),
@@ -88,6 +100,23 @@ impl Breaker {
     fn owner(&self, session: usize, act: impl Fn(&PhoneHandle)) {
         if let Some(owner) = self.owners.get(session) {
             act(owner);
+        }
+    }
+
+    /// Moves a gateway's clock; it sees that a moment later, or at its next start.
+    fn set_clock(&self, gateway: usize, ahead: i64) {
+        let Some(file) = self.clocks.get(gateway) else {
+            return;
+        };
+        let at = self.network.now();
+        self.book.open().shifts.push(Shift { gateway, at, ahead });
+        // Moved into place, so that nobody reads half of it.
+        let new = file.with_extension("new");
+        let written =
+            std::fs::write(&new, ahead.to_string()).and_then(|()| std::fs::rename(&new, file));
+        if let Err(error) = written {
+            self.book
+                .mishap(format!("a clock cannot be moved: {error}"));
         }
     }
 

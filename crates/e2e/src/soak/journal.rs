@@ -9,6 +9,9 @@ use super::plan::{Priority, Wish};
 /// Attempts of one request that are kept; later ones are counted.
 const ATTEMPTS_MAX: usize = 2_000;
 
+/// Moves of clocks that the next round knows of.
+const SHIFTS_KEPT: usize = 8;
+
 /// One request to send, with all its attempts.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -142,8 +145,11 @@ impl Book {
     pub fn turn(&self) -> Journal {
         let mut open = self.open();
         let windows = open.windows.iter().filter(|window| window.to.is_none());
+        // The last moves of the clocks may still be about.
+        let shifts = open.shifts.len().saturating_sub(SHIFTS_KEPT);
         let next = Journal {
             windows: windows.cloned().collect(),
+            shifts: open.shifts[shifts..].to_vec(),
             ..Journal::default()
         };
         std::mem::replace(&mut *open, next)

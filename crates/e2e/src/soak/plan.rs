@@ -139,6 +139,12 @@ pub enum Fault {
     Full { gateway: usize, ms: u64 },
     /// Somebody else holds the database's write lock for so long.
     Locked { ms: u64 },
+    /// A gateway's clock is so far ahead, or behind, for so long.
+    Clock {
+        gateway: usize,
+        ahead_ms: i64,
+        ms: u64,
+    },
     /// The database server crashes and is started again.
     DatabaseCrash,
     /// Pulls the cable of a session.
@@ -189,6 +195,7 @@ impl Plan {
         processes(shape, &draw, length, &mut dice.part(3), &mut steps);
         wires(shape, &draw, length, &mut dice.part(4), &mut steps);
         databases(shape, &draw, length, &mut dice.part(5), &mut steps);
+        clocks(shape, &draw, length, &mut dice.part(7), &mut steps);
         steps.sort_by_key(|timed| timed.at);
         Self { draw, steps }
     }
@@ -375,6 +382,31 @@ fn databases(shape: &Shape, draw: &Draw, length: u64, dice: &mut Dice, steps: &m
     }
 }
 
+/// By seconds, or by long enough that nobody could wait for it; ahead more often, since coming back from
+/// there is the harder part.
+fn clocks(shape: &Shape, draw: &Draw, length: u64, dice: &mut Dice, steps: &mut Vec<Timed>) {
+    let mut at = dice.between(draw.pause_ms / 2, draw.pause_ms * 2);
+    while at < length {
+        let long = dice.percent(60);
+        let by = if long {
+            dice.between(20 * 60_000, 60 * 60_000)
+        } else {
+            dice.between(1_000, 8_000)
+        };
+        let by = i64::try_from(by).unwrap_or(0);
+        let fault = Fault::Clock {
+            gateway: dice.below(shape.gateways),
+            ahead_ms: if dice.percent(65) { by } else { -by },
+            ms: dice.between(500, draw.longest_ms.max(500)),
+        };
+        steps.push(Timed {
+            at,
+            step: Step::Fault(fault),
+        });
+        at += dice.between(draw.pause_ms, draw.pause_ms * 4);
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -413,6 +445,8 @@ impl Fault {
             Self::Freeze { .. } => "freeze",
             Self::Full { .. } => "disk_full",
             Self::Locked { .. } => "database_locked",
+            Self::Clock { ahead_ms: 0.., .. } => "clock_ahead",
+            Self::Clock { .. } => "clock_behind",
             Self::DatabaseCrash => "database_crash",
             Self::Drop { .. } => "drop",
             Self::Silence { .. } => "silence",

@@ -1,6 +1,6 @@
 //! The set-up of a run: network, phones, database, gateways, tenants, linked sessions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub struct Rig {
     pub contacts: Vec<PhoneHandle>,
     pub book: Arc<Book>,
     pub cluster: Option<Cluster>,
+    /// The files that move the gateways' clocks.
+    pub clocks: Vec<PathBuf>,
     keepers: JoinSet<()>,
     folder: TempDir,
 }
@@ -95,13 +97,20 @@ impl Rig {
         let book = Arc::new(Book::default());
         let (mut hands, mut keepers) = (Vec::new(), JoinSet::new());
         let mut first_key: Option<String> = None;
-        let mut clients = Vec::new();
+        let (mut clients, mut clocks) = (Vec::new(), Vec::new());
         for number in 0..shape.gateways {
+            let clock = folder.path().join(format!("clock-{number}"));
+            let arguments = ["--clock".to_owned(), clock.display().to_string()];
+            let (mut program, mut planted) = (program.clone(), planted.clone());
+            for program in [&mut program, &mut planted] {
+                program.prefix.extend(arguments.clone());
+            }
+            clocks.push(clock);
             let process = GatewayProcess::start(&program, first_key.as_deref()).await?;
             first_key.get_or_insert_with(|| process.client().key().to_owned());
             clients.push(process.client().clone());
             let (book, network) = (Arc::clone(&book), network.clone());
-            let (keeper, hand) = Keeper::new(number, planted.clone(), process, book, network);
+            let (keeper, hand) = Keeper::new(number, planted, process, book, network);
             keepers.spawn(keeper.run());
             hands.push(hand);
         }
@@ -118,6 +127,7 @@ impl Rig {
             contacts: Vec::new(),
             book,
             cluster,
+            clocks,
             keepers,
             folder,
         };
@@ -157,7 +167,7 @@ impl Rig {
     }
 
     /// The file of an embedded database.
-    pub fn database_file(&self) -> std::path::PathBuf {
+    pub fn database_file(&self) -> PathBuf {
         self.folder.path().join("wagate.db")
     }
 

@@ -88,6 +88,7 @@ planted! {
     answer_before_commit => &["R1"];
     queue_row_lost => &["R11"];
     never_released => &["R11"];
+    clock_back_ignored => &["R11"];
     failed_without_reason => &["R1"];
     new_id_on_retry => &["R2"];
     key_ignored => &["R2"];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wagate_domain::{Desired, LinkState, MessageState};
+use wagate_network::faults::{Action, FaultRule, Match};
 use wagate_store::bus::BusMessage;
 use wagate_store::device_state::{self, StateKind};
 use wagate_store::queue;
@@ -77,6 +78,37 @@ async fn a_logout_leaves_no_keys() {
     assert!(!keys().await);
     assert_eq!(owner.companions(), 0);
     assert!(worker.stop(Duration::from_secs(10)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_does_not_wait_for_a_clock_that_was_put_back() {
+    let harness = Harness::start().await;
+    let owner = harness.phone(OWNER, "Ayu");
+    harness.phone(FRIEND, "Budi");
+    let clock = Arc::new(Ahead::default());
+    clock.set(3600);
+    let worker = harness
+        .worker_by(options("hasty"), Arc::clone(&clock) as _)
+        .await;
+    let session = harness.linked("late", &owner).await;
+    let matches = Match::from_device("message").account(OWNER);
+    let rule = FaultRule::new(matches, Action::Nack { code: 503 }).once();
+    harness
+        .network
+        .with_world(|world, _, _| world.faults.add(rule))
+        .unwrap();
+    let message = harness.send(&session, FRIEND, "again").await;
+    let delayed = async || {
+        let seen = harness.message(&message).await;
+        (seen.state, seen.attempts) == (MessageState::Queued, 1)
+    };
+    harness.until("a retry", delayed).await;
+    clock.set(0);
+    harness
+        .until_message(&message, MessageState::Delivered)
+        .await;
+    assert!(worker.stop(Duration::from_secs(10)).await);
+    harness.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,11 @@ impl Clocks {
         Self(spans)
     }
 
+    /// Nobody's clock was moved.
+    pub(super) fn steady(&self) -> bool {
+        self.0.iter().all(|span| span.ahead == 0)
+    }
+
     /// The latest time that a gateway may have read between these two.
     pub(super) fn most(&self, from: i64, to: i64) -> i64 {
         let spans = self.0.iter().filter(|s| s.from <= to && s.to >= from);

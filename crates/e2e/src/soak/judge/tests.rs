@@ -301,6 +301,20 @@ fn what_is_sent_before_its_time_is_found() {
     };
     broken(&[], |evidence| at(evidence, 1_000));
     broken(&["R5"], |evidence| at(evidence, 1_001));
+    // Its time had come while the clock was ahead.
+    broken(&[], |evidence| {
+        at(evidence, 3_000);
+        evidence.journal.shifts.push(Shift {
+            gateway: 0,
+            at: 900,
+            ahead: 3_000,
+        });
+        evidence.journal.shifts.push(Shift {
+            gateway: 0,
+            at: 950,
+            ahead: 0,
+        });
+    });
     // The gateway's clock was ahead when it took it.
     let ahead = |evidence: &mut Evidence| {
         at(evidence, 3_000);

@@ -108,7 +108,14 @@ fn not_before(index: &Index<'_>, case: &Case<'_>, found: &mut Vec<Breach>) {
     let (Some(at), Some((from, _))) = (case.request.send_at, index.asked(case.request)) else {
         return;
     };
-    if let Some(claim) = case.claims().find(|claim| claim.at < at) {
+    // What is due stays due when the clock is put back.
+    let crossed = case.wire.iter().max().copied();
+    let was_due = |claim: &Event| {
+        let by = crossed.unwrap_or(i64::MAX / 8).max(claim.at);
+        !index.clocks.steady() && index.clocks.most(from, by) >= at
+    };
+    let mut claims = case.claims();
+    if let Some(claim) = claims.find(|claim| claim.at < at && !was_due(claim)) {
         let what = format!("was taken {} ms before its time", at - claim.at);
         case.say(found, &what);
     }
