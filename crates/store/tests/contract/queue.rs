@@ -19,6 +19,7 @@ contract!(
     a_late_acknowledgement_beats_retry_and_failure,
     a_scheduled_message_waits_and_blocks_nobody,
     a_new_holder_makes_stale_claims_due_with_the_same_id,
+    a_new_holder_waits_for_no_clock_that_was_put_back,
     a_message_that_loses_its_worker_each_time_fails,
     a_withdrawn_message_is_not_sent_and_the_next_one_goes,
     what_is_due_is_found_by_the_tick,
@@ -321,6 +322,20 @@ async fn a_new_holder_makes_stale_claims_due_with_the_same_id(f: Fixture) {
             .await,
         0
     );
+}
+
+async fn a_new_holder_waits_for_no_clock_that_was_put_back(f: Fixture) {
+    let (session, ahead) = f.running().await;
+    f.send(&session, "1", "x").await;
+    let claimed = f.claim(&ahead, 5, NOW).await.pop().unwrap();
+    let due = after(3_600);
+    assert!(retry(&f, &ahead, claimed, Retry { due, counts: true }).await);
+    let new = f.acquire("w2", after(16)).await.pop().unwrap();
+    assert!(f.claim(&new, 5, after(16)).await.is_empty());
+    let held = new.clone();
+    f.write(move |tx| queue::release_stale(tx, &held, 5, after(16)))
+        .await;
+    assert_eq!(texts(&f.claim(&new, 5, after(16)).await), ["x"]);
 }
 
 async fn a_message_that_loses_its_worker_each_time_fails(f: Fixture) {
