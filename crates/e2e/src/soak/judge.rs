@@ -168,7 +168,7 @@ impl<'a> Index<'a> {
     }
 
     /// When a request was first asked, and when the last word about it came.
-    fn asked(&self, request: &Request) -> Option<(i64, i64)> {
+    fn asked(request: &Request) -> Option<(i64, i64)> {
         let (first, last) = (request.attempts.first()?, request.attempts.last()?);
         Some((first.from, last.to))
     }

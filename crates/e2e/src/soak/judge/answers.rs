@@ -40,7 +40,7 @@ pub(super) fn honest(index: &Index<'_>, found: &mut Vec<Breach>) {
 fn refusal(index: &Index<'_>, request: &Request) -> Option<String> {
     // Its time may have come before anybody could be asked.
     let late = || {
-        let times = index.asked(request).zip(request.send_at);
+        let times = Index::asked(request).zip(request.send_at);
         times.is_some_and(|((from, to), at)| index.clocks.most(from, to) >= at)
     };
     match (&request.end, request.reused_key) {

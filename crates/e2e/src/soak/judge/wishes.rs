@@ -89,23 +89,20 @@ fn withdrawal(case: &Case<'_>, found: &mut Vec<Breach>) {
             }
             Some(_) => {}
         },
-        Some(Withdrawal::TooLate) => {
-            if !is_sent(status) && status != "failed" {
-                let what = format!("was too late to be canceled, and is {status}");
-                case.say(found, &what);
-            }
+        Some(Withdrawal::TooLate) if !is_sent(status) && status != "failed" => {
+            let what = format!("was too late to be canceled, and is {status}");
+            case.say(found, &what);
         }
-        Some(Withdrawal::Deleted) => {
-            if case.place("failed").or(case.place("expired")).is_none() {
-                case.say(found, "was deleted, and had neither failed nor expired");
-            }
+        Some(Withdrawal::Deleted) if case.place("failed").or(case.place("expired")).is_none() => {
+            case.say(found, "was deleted, and had neither failed nor expired");
         }
+        Some(Withdrawal::TooLate | Withdrawal::Deleted) => {}
     }
 }
 
 /// Nothing is taken, nor on the wire, before its time by any clock that a gateway had.
 fn not_before(index: &Index<'_>, case: &Case<'_>, found: &mut Vec<Breach>) {
-    let (Some(at), Some((from, _))) = (case.request.send_at, index.asked(case.request)) else {
+    let (Some(at), Some((from, _))) = (case.request.send_at, Index::asked(case.request)) else {
         return;
     };
     // What is due stays due when the clock is put back.
@@ -128,7 +125,7 @@ fn not_before(index: &Index<'_>, case: &Case<'_>, found: &mut Vec<Breach>) {
 
 /// Nothing is taken after its validity, nothing expires before, and what has expired is not sent.
 fn not_after(index: &Index<'_>, case: &Case<'_>, found: &mut Vec<Breach>) {
-    let (Some(seconds), Some((from, to))) = (case.request.wish.valid_s, index.asked(case.request))
+    let (Some(seconds), Some((from, to))) = (case.request.wish.valid_s, Index::asked(case.request))
     else {
         return;
     };
