@@ -11,6 +11,7 @@
 mod app_sync;
 mod cache;
 mod device;
+mod missing;
 mod msg_secret;
 mod protocol;
 mod signal;
@@ -29,6 +30,8 @@ use wagate_store::device_state::{Put, StateKind};
 use wagate_store::{Db, Lease, StoreError, Tx, When};
 
 use cache::UserCache;
+pub(crate) use missing::Missing;
+use missing::MissingInbound;
 use protocol::PendingDeletes;
 use wheel::Wheel;
 
@@ -75,6 +78,7 @@ pub(crate) struct SessionBackend {
     clock: Arc<dyn Clock>,
     cache: UserCache,
     pending: PendingDeletes,
+    pub(crate) missing: MissingInbound,
     sent: Wheel,
     secrets: Wheel,
     /// See [`SessionBackend::owe_inbound`].
@@ -95,6 +99,7 @@ impl SessionBackend {
             clock,
             cache: UserCache::default(),
             pending: PendingDeletes::default(),
+            missing: MissingInbound::default(),
             sent: Wheel::new(kind::SENT_FIRST, 600),
             secrets: Wheel::new(kind::MSG_SECRET_FIRST, 8 * 24 * 3600),
             owed: AtomicBool::new(false),

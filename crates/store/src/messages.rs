@@ -17,7 +17,7 @@ use wagate_domain::{Jid, MessageId, SessionId, SessionName, TenantId, Timestamp,
 
 pub use accept::{Accepted, NewOutbound, accept};
 pub use apply::{Applied, Update, apply, apply_many, cancel};
-pub use inbound::{Inserted, NewInbound, insert_inbound};
+pub use inbound::{Inserted, NewInbound, has_inbound, insert_inbound};
 pub use wagate_domain::message::Priority;
 
 pub(crate) use moves::{Counts, Owner, TRACKED, Tracked, flush_counts, tracked, write_moves};

@@ -31,9 +31,14 @@ impl PendingDeletes {
     }
 }
 
-fn inbound_key(chat: &str, sender: &str, id: &str) -> String {
+pub(super) fn inbound_key(chat: &str, sender: &str, id: &str) -> String {
     format!("{chat}|{sender}|{id}")
 }
+
+/// A message that was decrypted once, and is nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("the message was not kept; its sender is asked to send it again")]
+struct NotKept;
 
 fn pair_key(first: &str, second: &str) -> String {
     format!("{first}|{second}")
@@ -530,10 +535,14 @@ impl ProtocolStore for SessionBackend {
         if self.pending.with(|pending| pending.contains(&key)) {
             return Ok(None);
         }
-        match self.get_one(kind::PENDING_INBOUND, key).await? {
-            None => Ok(None),
-            Some(value) => Ok(Some(unstamped(&value)?.1.to_vec())),
+        if let Some(value) = self.get_one(kind::PENDING_INBOUND, key).await? {
+            return Ok(Some(unstamped(&value)?.1.to_vec()));
         }
+        if self.is_missing(chat, sender, id).await? {
+            // The library leaves it unacknowledged upon an error, and upon nothing else.
+            return Err(bad_data(NotKept));
+        }
+        Ok(None)
     }
 
     async fn delete_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> Result<()> {
@@ -542,11 +551,10 @@ impl ProtocolStore for SessionBackend {
     }
 
     async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
+        let key = |key: &PendingInboundKey<'_>| inbound_key(key.chat, key.sender, key.id);
+        self.missing.settle(keys.iter().map(key));
         let waiting = self.pending.with(|pending| {
-            pending.extend(
-                keys.iter()
-                    .map(|key| inbound_key(key.chat, key.sender, key.id)),
-            );
+            pending.extend(keys.iter().map(key));
             pending.len()
         });
         if waiting > PENDING_DELETES_MAX {

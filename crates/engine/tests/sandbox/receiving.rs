@@ -57,6 +57,31 @@ async fn what_was_not_committed_comes_again() {
     harness.judge().await;
 }
 
+/// A process that died after Signal's session was stored and before the message was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_decrypted_and_not_kept_is_asked_for_again() {
+    let harness = Harness::start().await;
+    let (lease, mut companion) = harness.linked(A).await;
+    let peer = harness.phone(B);
+    peer.send(A, "first").await.unwrap();
+    companion.sink.text("first").await;
+    companion.sink.fail(true);
+    let id = peer.send(A, "second").await.unwrap();
+    companion.sink.until_refused().await;
+    companion.stop().await;
+    drop(companion);
+    assert_eq!(harness.forget_buffered(&lease).await, 1);
+
+    let mut companion = harness.open(&lease).await;
+    let message = companion.sink.text("second").await;
+    assert_eq!(message.wa_id.as_str(), id);
+    peer.expect_receipt(&id, "delivered").await.unwrap();
+    companion.connected().await;
+    companion.stop().await;
+    assert_eq!(companion.sink.all().len(), 1);
+    harness.judge().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_not_committed_is_fetched_by_a_new_connection_when_it_can_be() {
     let quick = Liveness {

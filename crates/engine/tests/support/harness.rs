@@ -18,7 +18,8 @@ use wagate_engine::{
 use wagate_network::handle::PhoneHandle;
 use wagate_network::network::{Network, NetworkOptions};
 use wagate_network::world::AccountSpec;
-use wagate_store::{Db, DbOptions, Lease, MasterKey, Sealer, leases, sessions, tenants};
+use wagate_store::device_state::{self, StateKind};
+use wagate_store::{Db, DbOptions, Lease, MasterKey, Sealer, Tx, leases, sessions, tenants};
 
 pub(crate) const A: &str = "6281100000001";
 pub(crate) const B: &str = "6281100000002";
@@ -117,6 +118,19 @@ impl Harness {
             .await
             .unwrap();
         held.pop().expect("a session wants a worker")
+    }
+
+    /// Removes the decrypted messages that wait for their commit; how many there were.
+    pub(crate) async fn forget_buffered(&self, lease: &Lease) -> usize {
+        // `backend::kind::PENDING_INBOUND`: the numbers are part of the stored form.
+        let kind = StateKind(18);
+        let lease = lease.clone();
+        let forget = move |tx: &mut Tx<'_>| {
+            let keys = device_state::keys(tx, &lease.session, kind, "")?;
+            device_state::delete_many(tx, &lease, kind, &keys)?;
+            Ok(keys.len())
+        };
+        self.db.write(forget).await.unwrap()
     }
 
     /// A device on that session's state, started.

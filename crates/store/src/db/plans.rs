@@ -185,7 +185,15 @@ fn exercise(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         content: Content::Text { text: "x".into() },
         at: NOW,
     };
+    let (people, wa_id) = ([inbound.chat.clone()], inbound.wa_id.clone());
     messages::insert_inbound(tx, &lease, vec![inbound], NOW)?;
+    assert!(messages::has_inbound(
+        tx,
+        &session.id,
+        &people,
+        &people,
+        &wa_id
+    )?);
     let of_chat = MessageFilter {
         chat: Some(Jid::pn("628")),
         ..MessageFilter::default()

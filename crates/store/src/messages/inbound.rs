@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use wagate_domain::event::MessageReceived;
 use wagate_domain::message::Content;
-use wagate_domain::{Event, Jid, MessageId, SessionName, Timestamp, WaMessageId, plant};
+use wagate_domain::{Event, Jid, MessageId, SessionId, SessionName, Timestamp, WaMessageId, plant};
 
 use super::{Counts, to_json};
-use crate::db::{Tx, Value, steps, values};
+use crate::db::{Tx, Value, params, steps, values};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::outbox;
@@ -78,6 +78,31 @@ pub fn insert_inbound(
     }
     counts.write(tx, &lease.session);
     Ok(answers)
+}
+
+/// Whether a message that somebody wrote is stored, under any of these addresses of chat and writer.
+pub fn has_inbound(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    chats: &[Jid],
+    senders: &[Jid],
+    wa_id: &WaMessageId,
+) -> Result<bool, StoreError> {
+    for (chat, sender) in chats
+        .iter()
+        .flat_map(|chat| senders.iter().map(move |sender| (chat, sender)))
+    {
+        let found = tx.query(
+            "SELECT 1 FROM messages WHERE session_id = $1 AND chat = $2 AND sender = $3 \
+             AND wa_id = $4 AND direction = 'inbound'",
+            params![session, chat, &sender.to_bare(), wa_id],
+            |row| row.int(0),
+        )?;
+        if !found.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn row<'a>(

@@ -1,5 +1,10 @@
 //! Mappings, device lists, tokens, sent and pending messages, secrets.
 
+use wacore::store::Device;
+use wagate_domain::{Content, Jid, WaMessageId};
+use wagate_store::device_state;
+use wagate_store::messages::{self, NewInbound};
+
 use super::*;
 
 #[tokio::test]
@@ -332,15 +337,74 @@ async fn pending_inbound_is_kept_until_its_commit() {
 
     let bench = bench.reopened().await;
     let store = &bench.backend;
-    for (id, there) in [("A", false), ("B", true), ("C", false)] {
-        assert_eq!(is_pending(store, id).await, there, "{id}");
-    }
+    assert!(is_pending(store, "B").await);
+    let rows = store
+        .rows
+        .read(|tx, session| device_state::keys(tx, session, kind::PENDING_INBOUND, ""));
+    assert_eq!(rows.await.unwrap(), ["1@lid|1:3@lid|B"]);
     let now = NOW.as_secs();
     assert_eq!(store.delete_expired_pending_inbound(now).await.unwrap(), 0);
     assert_eq!(
         store.delete_expired_pending_inbound(now + 1).await.unwrap(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_duplicate_that_is_neither_buffered_nor_stored_is_missing() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    let mut device = Device::new();
+    device.pn = Some("628110:4@s.whatsapp.net".parse().unwrap());
+    device.lid = Some("900:4@lid".parse().unwrap());
+    store.save(&device).await.unwrap();
+    store.put_lid_mapping(&mapping("1", "62811")).await.unwrap();
+    let known = |id: &str, chat: Jid, sender: Jid| NewInbound {
+        wa_id: WaMessageId::parse(id).unwrap(),
+        chat,
+        sender,
+        from_me: false,
+        push_name: None,
+        content: Content::Text { text: "x".into() },
+        at: NOW,
+    };
+    let stored = vec![
+        known("KNOWN", Jid::pn("62811"), Jid::pn("62811")),
+        known("GROUP", "120@g.us".parse().unwrap(), Jid::pn("62811")),
+    ];
+    let lease = bench.lease.clone();
+    let insert = move |tx: &mut Tx<'_>| messages::insert_inbound(tx, &lease, stored, NOW);
+    bench.db.write(insert).await.unwrap();
+    store
+        .delete_pending_inbound("1@lid", "1:3@lid", "FOR DEVICES")
+        .await
+        .unwrap();
+    store.flush().await;
+
+    let is_missing = async |chat: &str, sender: &str, id: &str| {
+        let answer = store.get_pending_inbound(chat, sender, id).await;
+        assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");
+        answer.is_err()
+    };
+    // Stored, under whichever address it comes again; committed and not for people; one's own.
+    assert!(!is_missing("1@lid", "1:3@lid", "KNOWN").await);
+    assert!(!is_missing("62811@s.whatsapp.net", "62811:3@s.whatsapp.net", "KNOWN").await);
+    assert!(!is_missing("120@g.us", "1:3@lid", "GROUP").await);
+    assert!(!is_missing("1@lid", "1:3@lid", "FOR DEVICES").await);
+    assert!(!is_missing("628110@s.whatsapp.net", "628110:0@s.whatsapp.net", "OWN").await);
+    assert!(!is_missing("1@lid", "900:0@lid", "OWN").await);
+    assert!(store.missing.take().is_empty());
+    // Another message, chat, writer.
+    assert!(is_missing("1@lid", "1:3@lid", "LOST").await);
+    assert!(is_missing("1@lid", "1:3@lid", "LOST").await);
+    assert!(is_missing("2@lid", "2:3@lid", "KNOWN").await);
+    assert!(is_missing("120@g.us", "2:3@lid", "GROUP").await);
+    let asked = store.missing.take();
+    assert_eq!(asked.len(), 3);
+    assert_eq!(asked[0].sender.to_string(), "1:3@lid");
+    // Nobody sends it again.
+    store.missing.give_up(&asked[0]);
+    assert!(!is_missing("1@lid", "1:3@lid", "LOST").await);
 }
 
 #[tokio::test]
