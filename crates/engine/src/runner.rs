@@ -4,6 +4,8 @@
 //! attempt is one run of the library, begun in turn with all other devices of the process (engine rule 6),
 //! and what ended it is looked at before the next (engine rule 8).
 
+mod missing;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,13 +18,10 @@ use tokio_util::sync::CancellationToken;
 use wacore::iq::keepalive::KeepaliveSpec;
 use wacore::store::DeviceCommand;
 use wacore::types::events::InboundMessage as LibraryMessage;
-use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{JidExt as _, Node};
-use whatsapp_rust::features::{RetryReason, RetryRequestOptions, RetryRequestOutcome};
 use whatsapp_rust::store::persistence_manager::PersistenceManager;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
-use crate::backend::{Missing, SessionBackend};
+use crate::backend::SessionBackend;
 use crate::engine::Shared;
 use crate::error::EngineError;
 use crate::event::{Ended, EngineEvent};
@@ -346,35 +345,6 @@ impl Inner {
         }
     }
 
-    /// Asks the senders of messages that were decrypted and not kept to send them again (IN-1).
-    async fn ask_for_missing(&self) {
-        if !self.client.is_logged_in() {
-            return;
-        }
-        let mut missing = self.backend.missing.take();
-        while let Some(one) = missing.pop_front() {
-            let stanza = stanza_of(&one);
-            let options = RetryRequestOptions::new().with_reason(RetryReason::UnknownError);
-            let view = stanza.as_node_ref();
-            let asked = self.client.request_message_retry(&view, options);
-            match timeout(self.shared.options.liveness.answer_within, asked).await {
-                Ok(Ok(RetryRequestOutcome::Sent { .. })) => {
-                    tracing::info!("asked for a message again that was decrypted and not kept");
-                }
-                Ok(Ok(_)) => {
-                    tracing::error!("a message is lost: its sender does not send it again");
-                    self.backend.missing.give_up(&one);
-                }
-                // At the next tick.
-                Ok(Err(_)) | Err(_) => {
-                    missing.push_front(one);
-                    break;
-                }
-            }
-        }
-        self.backend.missing.put_back(missing);
-    }
-
     /// The library goes online at each login and when the owner's name changes; this takes it back.
     async fn stay_offline(&self) {
         if !self.hub.went_online.swap(false, Ordering::SeqCst) {
@@ -575,23 +545,6 @@ impl Health {
     fn lingers(&mut self, patience: Duration) -> bool {
         self.terminal.get_or_insert_with(Instant::now).elapsed() > patience
     }
-}
-
-/// The stanza in which a message came, as far as a request for its repetition names it.
-fn stanza_of(missing: &Missing) -> Node {
-    let stanza = NodeBuilder::new("message").attr("id", missing.id.clone());
-    let stanza = if missing.chat.is_group() {
-        stanza
-            .attr("from", missing.chat.to_string())
-            .attr("participant", missing.sender.to_string())
-    } else {
-        stanza.attr("from", missing.sender.to_string())
-    };
-    let now = wacore::time::now_millis() / 1_000;
-    stanza
-        .attr("t", now.to_string())
-        .attr("type", "text")
-        .build()
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -16,7 +16,7 @@ use wagate_domain::{Jid, WaMessageId};
 use wagate_store::messages;
 
 use super::protocol::inbound_key;
-use super::{Result, SessionBackend};
+use super::{Result, SessionBackend, bad_data};
 use crate::jid::account;
 
 /// Requests that wait at most; what is not noted is delivered again by the next connection.
@@ -105,11 +105,23 @@ impl MissingInbound {
     }
 }
 
+/// A message that was decrypted once, and is nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("the message was not kept; its sender is asked to send it again")]
+struct NotKept;
+
 impl SessionBackend {
-    /// Whether a duplicate that is not buffered is missing; if so its sender will be asked.
-    ///
+    /// Fails for a duplicate that is neither buffered nor stored: upon an error, and upon nothing else,
+    /// the library leaves it unacknowledged. Its sender will be asked.
+    pub(super) async fn refuse_missing(&self, chat: &str, sender: &str, id: &str) -> Result<()> {
+        if self.is_missing(chat, sender, id).await? {
+            return Err(bad_data(NotKept));
+        }
+        Ok(())
+    }
+
     /// What the owner's own devices sent is not asked for: to repeat that to oneself is not possible.
-    pub(super) async fn is_missing(&self, chat: &str, sender: &str, id: &str) -> Result<bool> {
+    async fn is_missing(&self, chat: &str, sender: &str, id: &str) -> Result<bool> {
         let key = inbound_key(chat, sender, id);
         let (Ok(chat), Ok(sender)) = (chat.parse::<LibraryJid>(), sender.parse::<LibraryJid>())
         else {
@@ -149,10 +161,10 @@ impl SessionBackend {
         let mut addresses: Vec<Jid> = account(jid).into_iter().collect();
         if jid.is_lid() {
             let entry = self.get_lid_mapping(&jid.user).await?;
-            addresses.extend(entry.map(|entry| Jid::pn(entry.phone_number.to_string())));
+            addresses.extend(entry.map(|entry| Jid::pn(&*entry.phone_number)));
         } else if !jid.is_group() {
             let entry = self.get_pn_mapping(&jid.user).await?;
-            addresses.extend(entry.map(|entry| Jid::lid(entry.lid.to_string())));
+            addresses.extend(entry.map(|entry| Jid::lid(&*entry.lid)));
         }
         Ok(addresses)
     }

@@ -35,11 +35,6 @@ pub(super) fn inbound_key(chat: &str, sender: &str, id: &str) -> String {
     format!("{chat}|{sender}|{id}")
 }
 
-/// A message that was decrypted once, and is nowhere.
-#[derive(Debug, thiserror::Error)]
-#[error("the message was not kept; its sender is asked to send it again")]
-struct NotKept;
-
 fn pair_key(first: &str, second: &str) -> String {
     format!("{first}|{second}")
 }
@@ -538,11 +533,7 @@ impl ProtocolStore for SessionBackend {
         if let Some(value) = self.get_one(kind::PENDING_INBOUND, key).await? {
             return Ok(Some(unstamped(&value)?.1.to_vec()));
         }
-        if self.is_missing(chat, sender, id).await? {
-            // The library leaves it unacknowledged upon an error, and upon nothing else.
-            return Err(bad_data(NotKept));
-        }
-        Ok(None)
+        self.refuse_missing(chat, sender, id).await.map(|()| None)
     }
 
     async fn delete_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> Result<()> {

@@ -3,10 +3,11 @@
 //!
 //! Method: a row is held from outside. Whoever waits for it must have locked nothing that another may need.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::{Client, NoTls};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wagate_domain::message::{Failure, MessageInput};
 use wagate_domain::pacing::{Pacing, PacingPatch};
 use wagate_domain::{MessageId, SessionId, TenantId, WorkerId};

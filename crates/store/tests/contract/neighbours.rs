@@ -294,7 +294,10 @@ async fn what_was_revived_meanwhile_does_not_expire(f: Fixture) {
     let found = f.read(|tx| queue::overdue(tx, after(20), 10)).await;
     assert_eq!(found.len(), 1);
     // Another worker was quicker, and the tenant too.
-    assert_eq!(expire(&f, after(20)).await, [message.id.clone()]);
+    assert_eq!(
+        expire(&f, after(20)).await,
+        std::slice::from_ref(&message.id)
+    );
     let (tenant, id) = (session.tenant.clone(), message.id.clone());
     f.write(move |tx| queue::revive(tx, &tenant, &id, Some(after(90)), after(20)))
         .await;
