@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use wagate::client::Client;
 use wagate_network::handle::PhoneHandle;
 use wagate_network::network::{Network, NetworkOptions};
@@ -21,6 +22,7 @@ use crate::process::{GatewayProcess, Program};
 
 /// Entries of the transcript: two rounds of it.
 const TRANSCRIPT_ENTRIES: usize = 600_000;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long linking may take.
 const LINK_MAX: Duration = Duration::from_secs(60);
 
@@ -158,7 +160,11 @@ impl Rig {
                 owner,
             };
             let client = client.with_key(&self.keys[slot.tenant]);
-            tokio::time::timeout(LINK_MAX, link(&client, &slot.name, &slot.owner))
+            let linked = async {
+                link(&client, &slot.name, &slot.owner).await?;
+                until_connected(&client, &slot.name).await
+            };
+            timeout(LINK_MAX, linked)
                 .await
                 .with_context(|| format!("{} was not linked in time", slot.name))??;
             self.slots.push(slot);
@@ -177,6 +183,15 @@ impl Rig {
         self.keepers.shutdown().await;
         self.network.stop().await;
     }
+}
+
+/// The phone has scanned before the gateway knows of it: until then there is nothing to judge.
+async fn until_connected(client: &Client, session: &str) -> Result<()> {
+    let path = format!("/api/v1/sessions/{session}/status");
+    while client.get(&path).await?.data()["status"] != "connected" {
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Makes a tenant on the command line; gives its first key.
