@@ -8,13 +8,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Every bug, so that a misspelt name is refused at start.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 21] = [
     // A send is answered although its transaction is never committed (MP-1).
     "answer_before_commit",
     // What an earlier holder had in flight is forgotten at the next start (MP-1).
     "queue_row_lost",
-    // Retries wait for the time of a clock that has been put back (MP-1).
-    "clock_back_ignored",
     // What an earlier holder had in flight is never made due again (MP-1).
     "never_released",
     // A message fails and nobody says why (MP-1).

