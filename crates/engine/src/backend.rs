@@ -165,6 +165,28 @@ impl SessionBackend {
         }
     }
 
+    /// Reads a key again and again while the database is away, until the device is closed.
+    ///
+    /// The library takes a message whose keys cannot be read for one that nobody can decrypt, and tells
+    /// WhatsApp to drop it (IN-1).
+    async fn patiently<R, F, A>(&self, read: F) -> Result<R>
+    where
+        F: Fn() -> A,
+        A: Future<Output = Result<R>>,
+    {
+        loop {
+            let error = match read().await {
+                Err(error) if is_transient(&error) => error,
+                done => return done,
+            };
+            tokio::select! {
+                () = self.closed.cancelled() => return Err(error),
+                () = self.rows.lost.cancelled() => return Err(error),
+                () = tokio::time::sleep(INSIST_EVERY) => {}
+            }
+        }
+    }
+
     /// Refuses to store Signal's sessions while decrypted messages are not kept.
     fn may_store_sessions(&self) -> Result<()> {
         if self.unkept.load(Ordering::SeqCst) == 0 {

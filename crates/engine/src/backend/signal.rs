@@ -57,7 +57,10 @@ impl SignalStore for SessionBackend {
     }
 
     async fn load_identity(&self, address: &str) -> Result<Option<[u8; 32]>> {
-        match self.user_row(kind::IDENTITY, address).await? {
+        match self
+            .patiently(|| self.user_row(kind::IDENTITY, address))
+            .await?
+        {
             None => Ok(None),
             Some(bytes) => bytes
                 .as_ref()
@@ -72,7 +75,8 @@ impl SignalStore for SessionBackend {
     }
 
     async fn get_session(&self, address: &str) -> Result<Option<Bytes>> {
-        self.user_row(kind::SESSION, address).await
+        self.patiently(|| self.user_row(kind::SESSION, address))
+            .await
     }
 
     async fn put_session(&self, address: &str, session: &[u8]) -> Result<()> {
@@ -105,7 +109,8 @@ impl SignalStore for SessionBackend {
     }
 
     async fn has_session(&self, address: &str) -> Result<bool> {
-        self.user_row_exists(kind::SESSION, address).await
+        self.patiently(|| self.user_row_exists(kind::SESSION, address))
+            .await
     }
 
     async fn has_signal_state_for_user(&self, user: &str) -> Result<bool> {
@@ -126,7 +131,8 @@ impl SignalStore for SessionBackend {
     }
 
     async fn load_prekey(&self, id: u32) -> Result<Option<Bytes>> {
-        let value = self.get_one(kind::PREKEY, number_key(id)).await?;
+        let read = || self.get_one(kind::PREKEY, number_key(id));
+        let value = self.patiently(read).await?;
         value.map(prekey_record).transpose()
     }
 
@@ -188,7 +194,8 @@ impl SignalStore for SessionBackend {
     }
 
     async fn load_signed_prekey(&self, id: u32) -> Result<Option<Vec<u8>>> {
-        self.get_one(kind::SIGNED_PREKEY, number_key(id)).await
+        self.patiently(|| self.get_one(kind::SIGNED_PREKEY, number_key(id)))
+            .await
     }
 
     async fn load_all_signed_prekeys(&self) -> Result<Vec<(u32, Vec<u8>)>> {
@@ -223,7 +230,8 @@ impl SignalStore for SessionBackend {
     }
 
     async fn get_sender_key(&self, address: &str) -> Result<Option<Vec<u8>>> {
-        self.get_one(kind::SENDER_KEY, address).await
+        self.patiently(|| self.get_one(kind::SENDER_KEY, address))
+            .await
     }
 
     async fn delete_sender_key(&self, address: &str) -> Result<()> {

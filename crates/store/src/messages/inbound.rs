@@ -92,13 +92,13 @@ pub fn has_inbound(
         .iter()
         .flat_map(|chat| senders.iter().map(move |sender| (chat, sender)))
     {
-        let found = tx.query(
+        let found = tx.query_opt(
             "SELECT 1 FROM messages WHERE session_id = $1 AND chat = $2 AND sender = $3 \
              AND wa_id = $4 AND direction = 'inbound'",
             params![session, chat, &sender.to_bare(), wa_id],
-            |row| row.int(0),
+            |_| Ok(()),
         )?;
-        if !found.is_empty() {
+        if found.is_some() {
             return Ok(true);
         }
     }

@@ -119,6 +119,22 @@ async fn the_same_id_from_another_sender_is_another_message(f: Fixture) {
         insert(&f, &lease, vec![device]).await,
         [Inserted::Duplicate]
     );
+    let session = lease.session.clone();
+    let has = async |place: &Jid, sender: &str, id: &str| {
+        let (session, places, id) = (
+            session.clone(),
+            [place.clone()],
+            WaMessageId::parse(id).unwrap(),
+        );
+        // Under whichever of these addresses.
+        let senders = [Jid::lid("9"), chat(sender)];
+        f.read(move |tx| messages::has_inbound(tx, &session, &places, &senders, &id))
+            .await
+    };
+    assert!(has(&group, "1", "ID").await && has(&group, "2", "ID").await);
+    assert!(!has(&group, "3", "ID").await);
+    assert!(!has(&group, "1", "OTHER").await);
+    assert!(!has(&chat("1"), "1", "ID").await);
 }
 
 async fn what_the_owner_wrote_on_the_phone_is_sent(f: Fixture) {

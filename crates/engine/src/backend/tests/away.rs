@@ -90,6 +90,86 @@ async fn a_decrypted_message_waits_until_the_database_is_back() {
     }
 }
 
+/// A database whose one reader is held up; what is read meanwhile is refused as busy.
+async fn jam_readers(db: &Db) -> Jam {
+    let (free, freed) = std::sync::mpsc::channel::<()>();
+    let (busy, is_busy) = tokio::sync::oneshot::channel::<()>();
+    let mut waiting = tokio::task::JoinSet::new();
+    let first = db.clone();
+    waiting.spawn(async move {
+        let hold = move |_: &mut Tx<'_>| {
+            drop(busy);
+            // Ends with the sender.
+            let _released = freed.recv();
+            Ok(())
+        };
+        first.read(hold).await.unwrap();
+    });
+    assert!(is_busy.await.is_err());
+    let second = db.clone();
+    waiting.spawn(async move { second.read(|_| Ok(())).await.unwrap() });
+    // It runs until it waits.
+    tokio::task::yield_now().await;
+    let third = db.read(|_| Ok(())).await;
+    assert!(matches!(third, Err(StoreError::Busy)), "{third:?}");
+    Jam { free, waiting }
+}
+
+/// The library tells WhatsApp to drop a message whose keys cannot be read.
+#[tokio::test]
+async fn keys_are_waited_for_while_the_database_is_away() {
+    let bench = Bench::with(|options| {
+        options.readers = 1;
+        options.queue_max = 1;
+        options.queue_wait = Duration::from_millis(1);
+    })
+    .await;
+    let store = &bench.backend;
+    let (peer, other) = ("628@s.whatsapp.net:1", "629@s.whatsapp.net:1");
+    store.put_session(peer, b"session").await.unwrap();
+    store.put_identity(other, [7; 32]).await.unwrap();
+    store.put_sender_key("g|628", b"sender").await.unwrap();
+    store.store_prekey(1, b"prekey", true).await.unwrap();
+    store.store_signed_prekey(2, b"signed").await.unwrap();
+
+    let jam = jam_readers(&bench.db).await;
+    let all = async {
+        tokio::join!(
+            store.get_session(peer),
+            store.has_session(other),
+            store.load_identity(other),
+            store.get_sender_key("g|628"),
+            store.load_prekey(1),
+            store.load_signed_prekey(2),
+        )
+    };
+    let mut all = std::pin::pin!(all);
+    // Another read has nobody who tries it again.
+    tokio::select! {
+        biased;
+        early = &mut all => panic!("{early:?}"),
+        read = store.get_group_metadata("g@g.us") => assert!(read.is_err_and(|error| is_busy(&error))),
+    }
+    jam.end().await;
+    let (session, there, identity, sender, prekey, signed) = all.await;
+    assert_eq!(session.unwrap().as_deref(), Some(&b"session"[..]));
+    assert!(!there.unwrap());
+    assert_eq!(identity.unwrap(), Some([7; 32]));
+    assert_eq!(sender.unwrap().as_deref(), Some(&b"sender"[..]));
+    assert_eq!(prekey.unwrap().as_deref(), Some(&b"prekey"[..]));
+    assert_eq!(signed.unwrap().as_deref(), Some(&b"signed"[..]));
+
+    let jam = jam_readers(&bench.db).await;
+    bench.backend.close();
+    assert!(
+        store
+            .load_prekey(1)
+            .await
+            .is_err_and(|error| is_busy(&error))
+    );
+    jam.end().await;
+}
+
 #[tokio::test]
 async fn nobody_waits_for_the_database_on_behalf_of_a_device_that_has_ended() {
     let (bench, jam) = jammed().await;
