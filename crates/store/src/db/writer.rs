@@ -1,8 +1,9 @@
 //! SQLite's threads: one writer with group commit, and readers.
 //!
 //! The writer takes the closures that wait, tenant by tenant (`turns.rs`), runs each in a savepoint of its
-//! own, commits once, and answers each after the commit. So one flush to the disk serves up to `group_max` callers, a closure
-//! that fails harms none of its neighbours, and nobody hears of success before it is durable (MP-1).
+//! own, commits once, and answers each after the commit. So one flush to the disk serves up to `group_max`
+//! callers, a closure that fails harms none of its neighbours, and nobody hears of success before it is
+//! durable (MP-1).
 //! What all of them have to say to the outbox is written in one go before the commit (EV-1).
 
 use std::sync::{Arc, Mutex};

@@ -2,34 +2,40 @@
 
 use super::*;
 
-/// A database whose writer is held up; what is written meanwhile is refused as busy.
+/// A database of which one kind of thread is held up; what it is asked meanwhile is refused as busy.
 struct Jam {
     free: std::sync::mpsc::Sender<()>,
     waiting: tokio::task::JoinSet<()>,
 }
 
+/// Whose thread is held up.
+#[derive(Clone, Copy)]
+enum Thread {
+    Writer,
+    Reader,
+}
+
 impl Jam {
-    /// Occupies the writer, and the one place in its queue.
-    async fn new(db: &Db) -> Self {
+    /// Occupies the thread, and the one place in its queue.
+    async fn new(db: &Db, thread: Thread) -> Self {
         let (free, freed) = std::sync::mpsc::channel::<()>();
         let (busy, is_busy) = tokio::sync::oneshot::channel::<()>();
         let mut waiting = tokio::task::JoinSet::new();
         let first = db.clone();
         waiting.spawn(async move {
-            let hold = move |_: &mut Tx<'_>| {
+            let hold = move || {
                 drop(busy);
                 // Ends with the sender.
                 let _released = freed.recv();
-                Ok(())
             };
-            first.write(hold).await.unwrap();
+            thread.run(&first, hold).await.unwrap();
         });
         assert!(is_busy.await.is_err());
         let second = db.clone();
-        waiting.spawn(async move { second.write(|_| Ok(())).await.unwrap() });
+        waiting.spawn(async move { thread.run(&second, || {}).await.unwrap() });
         // It runs until it waits.
         tokio::task::yield_now().await;
-        let third = db.write(|_| Ok(())).await;
+        let third = thread.run(db, || {}).await;
         assert!(matches!(third, Err(StoreError::Busy)), "{third:?}");
         Self { free, waiting }
     }
@@ -37,6 +43,23 @@ impl Jam {
     async fn end(self) {
         drop(self.free);
         self.waiting.join_all().await;
+    }
+}
+
+impl Thread {
+    async fn run(
+        self,
+        db: &Db,
+        work: impl FnOnce() + Send + 'static,
+    ) -> std::result::Result<(), StoreError> {
+        let work = move |_: &mut Tx<'_>| {
+            work();
+            Ok(())
+        };
+        match self {
+            Self::Writer => db.write(work).await,
+            Self::Reader => db.read(work).await,
+        }
     }
 }
 
@@ -53,7 +76,7 @@ async fn jammed() -> (Bench, Jam) {
         options.queue_wait = Duration::from_millis(1);
     })
     .await;
-    let jam = Jam::new(&bench.db).await;
+    let jam = Jam::new(&bench.db, Thread::Writer).await;
     (bench, jam)
 }
 
@@ -90,31 +113,6 @@ async fn a_decrypted_message_waits_until_the_database_is_back() {
     }
 }
 
-/// A database whose one reader is held up; what is read meanwhile is refused as busy.
-async fn jam_readers(db: &Db) -> Jam {
-    let (free, freed) = std::sync::mpsc::channel::<()>();
-    let (busy, is_busy) = tokio::sync::oneshot::channel::<()>();
-    let mut waiting = tokio::task::JoinSet::new();
-    let first = db.clone();
-    waiting.spawn(async move {
-        let hold = move |_: &mut Tx<'_>| {
-            drop(busy);
-            // Ends with the sender.
-            let _released = freed.recv();
-            Ok(())
-        };
-        first.read(hold).await.unwrap();
-    });
-    assert!(is_busy.await.is_err());
-    let second = db.clone();
-    waiting.spawn(async move { second.read(|_| Ok(())).await.unwrap() });
-    // It runs until it waits.
-    tokio::task::yield_now().await;
-    let third = db.read(|_| Ok(())).await;
-    assert!(matches!(third, Err(StoreError::Busy)), "{third:?}");
-    Jam { free, waiting }
-}
-
 /// The library tells WhatsApp to drop a message whose keys cannot be read.
 #[tokio::test]
 async fn keys_are_waited_for_while_the_database_is_away() {
@@ -132,7 +130,7 @@ async fn keys_are_waited_for_while_the_database_is_away() {
     store.store_prekey(1, b"prekey", true).await.unwrap();
     store.store_signed_prekey(2, b"signed").await.unwrap();
 
-    let jam = jam_readers(&bench.db).await;
+    let jam = Jam::new(&bench.db, Thread::Reader).await;
     let all = async {
         tokio::join!(
             store.get_session(peer),
@@ -159,7 +157,7 @@ async fn keys_are_waited_for_while_the_database_is_away() {
     assert_eq!(prekey.unwrap().as_deref(), Some(&b"prekey"[..]));
     assert_eq!(signed.unwrap().as_deref(), Some(&b"signed"[..]));
 
-    let jam = jam_readers(&bench.db).await;
+    let jam = Jam::new(&bench.db, Thread::Reader).await;
     bench.backend.close();
     assert!(
         store
