@@ -16,7 +16,6 @@ use std::error::Error;
 use std::process::Command;
 use std::time::Duration;
 
-use mimalloc::MiMalloc;
 use serde_json::{Map, Value, json};
 use wagate_domain::message::{Content, MessageInput};
 use wagate_domain::session::Desired;
@@ -37,10 +36,6 @@ const CHATS: usize = 400;
 const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// Longer than any run.
 const LEASE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// As in the gateway.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -23,9 +23,3 @@ mod process;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;
-
-use mimalloc::MiMalloc;
-
-/// Of every program that carries a gateway. It serves SQLite too, which asks the C library.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
