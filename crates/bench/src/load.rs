@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 use wagate::client::Client;
 
 /// Requests in flight at once.
 const CONNECTIONS: usize = 32;
+/// Instants that a generator which is behind may owe before the metronome waits for it.
+const BEATS_MAX: usize = 65_536;
 
 /// What an open loop measured.
 #[derive(Debug)]
@@ -48,11 +50,12 @@ where
         missed: 0,
         latest: Duration::ZERO,
     };
-    let start = Instant::now() + Duration::from_millis(100);
+    let mut beats = Metronome::start(rate, count)?;
     let mut tasks: JoinSet<Result<(bool, Duration)>> = JoinSet::new();
     for n in 0..count {
-        let due = start + Duration::from_secs_f64(to_f64(n) / rate);
-        tokio::time::sleep_until(due).await;
+        let Some(due) = beats.next().await else {
+            break;
+        };
         if stop.load(Ordering::Relaxed) {
             break;
         }
@@ -67,6 +70,39 @@ where
         paced.take(done?)?;
     }
     Ok(paced)
+}
+
+/// Instants at a fixed rate. A thread keeps them, since the runtime's timer counts in whole milliseconds
+/// and would be late by up to one, by as much for each instant of a run.
+#[derive(Debug)]
+pub(crate) struct Metronome {
+    beats: mpsc::Receiver<Instant>,
+}
+
+impl Metronome {
+    /// `count` instants at `rate` a second, the first a tenth of a second from now.
+    pub(crate) fn start(rate: f64, count: usize) -> Result<Self> {
+        let first = Instant::now() + Duration::from_millis(100);
+        let (beat, beats) = mpsc::channel(count.clamp(1, BEATS_MAX));
+        let keep = move || {
+            for n in 0..count {
+                let due = first + Duration::from_secs_f64(to_f64(n) / rate);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if beat.blocking_send(due).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("metronome".to_owned())
+            .spawn(keep)?;
+        Ok(Self { beats })
+    }
+
+    /// Waits for the next instant and gives it; none after the last.
+    pub(crate) async fn next(&mut self) -> Option<Instant> {
+        self.beats.recv().await
+    }
 }
 
 impl Paced {

@@ -15,7 +15,7 @@ use wagate_network::handle::PhoneHandle;
 
 use super::{Load, make_contacts, text};
 use crate::events::Feed;
-use crate::load::{histogram, to_f64};
+use crate::load::{Metronome, histogram, to_f64};
 use crate::process;
 use crate::report;
 use crate::rig::{self, Rig};
@@ -213,18 +213,17 @@ async fn write_all(
     pace: Pace,
     window: Arc<Semaphore>,
 ) -> Result<()> {
-    let start = Instant::now();
-    for n in numbers.clone() {
-        let at = match pace {
-            Pace::InFlight(_) => {
+    let mut beats = match pace {
+        Pace::InFlight(_) => None,
+        Pace::Rate(rate) => Some(Metronome::start(rate, numbers.len())?),
+    };
+    for n in numbers {
+        let at = match &mut beats {
+            None => {
                 window.acquire().await?.forget();
                 Instant::now()
             }
-            Pace::Rate(rate) => {
-                let due = start + Duration::from_secs_f64(to_f64(n - numbers.start) / rate);
-                tokio::time::sleep_until(due).await;
-                due
-            }
+            Some(beats) => beats.next().await.context("the metronome stopped")?,
         };
         peers.write(n, at).await?;
     }
