@@ -20,7 +20,7 @@ use wagate_store::messages::{
     self, Accepted, Message, MessageFilter, MessageWithHistory, NewOutbound, Priority,
 };
 use wagate_store::sessions::Session;
-use wagate_store::{Page, PageRequest, StoreError};
+use wagate_store::{Page, PageRequest, StoreError, Tx};
 
 use crate::app::{App, deadline};
 use crate::caller::Caller;
@@ -71,15 +71,15 @@ impl App {
         request: SendRequest,
     ) -> Result<Sent, AppError> {
         let chat = self.recipient(&request.to)?;
-        let accepted = self.accept(caller, session, chat, &request).await?;
+        let (accepted, waiter, told) = self.accept(caller, session, chat, &request).await?;
         failpoint::hit("accepted_committed");
         let Accepted { message, replayed } = accepted;
-        // Before a worker hears of it, so that its first news finds the one who waits.
-        let waiter = self.wait_on(Topic::Message(message.id.clone()));
         if !replayed {
-            self.publish(BusMessage::QueueReady {
-                session: message.session.clone(),
-            });
+            if !told {
+                self.publish(BusMessage::QueueReady {
+                    session: message.session.clone(),
+                });
+            }
             self.publish(BusMessage::EventsAppended {
                 tenant: caller.tenant().clone(),
             });
@@ -174,13 +174,15 @@ impl App {
         Ok(jid)
     }
 
+    /// Stores the message. Also gives who waits for it, and whether its worker was told.
     async fn accept(
         &self,
         caller: &Caller,
         session: &SessionName,
         chat: Jid,
         request: &SendRequest,
-    ) -> Result<Accepted, AppError> {
+    ) -> Result<(Accepted, Waiter, bool), AppError> {
+        let app = self.clone();
         let tenant = caller.tenant().clone();
         let (caller, name, now) = (caller.clone(), session.clone(), self.now());
         let (request, times) = (request.clone(), times(request, now));
@@ -221,7 +223,7 @@ impl App {
                             what: "the session's state, or the time".to_owned(),
                         })
                     }
-                    _ => Ok(accepted),
+                    _ => Ok(app.announce(tx, accepted)),
                 }
             })
             .await;
@@ -243,6 +245,20 @@ impl App {
         })
     }
 
+    /// Begins to wait for an accepted message and, where its worker can only find it committed, tells the
+    /// worker of it: the claim is then the next transaction.
+    fn announce(&self, tx: &Tx<'_>, accepted: Accepted) -> (Accepted, Waiter, bool) {
+        // Before a worker hears of it, so that its first news finds the one who waits.
+        let waiter = self.wait_on(Topic::Message(accepted.message.id.clone()));
+        let told = tx.is_in_order() && !accepted.replayed;
+        if told {
+            self.publish(BusMessage::QueueReady {
+                session: accepted.message.session.clone(),
+            });
+        }
+        (accepted, waiter, told)
+    }
+
     /// Waits for the message to be finished; never fails, since it is accepted.
     async fn await_sent(
         &self,
@@ -260,9 +276,13 @@ impl App {
         let deadline = deadline(wait);
         let found = waiter
             .after_wake(deadline, || async {
+                let (tenant, id) = (caller.tenant().clone(), message.id.clone());
+                let seen = self
+                    .db()
+                    .read(move |tx| messages::get_alone(tx, &tenant, &id))
+                    .await;
                 // A database that is away now may be back before the wait ends.
-                let seen = self.message(caller, &message.id).await.ok();
-                Ok::<_, AppError>(seen.map(|seen| seen.message).filter(|m| m.state.is_final()))
+                Ok::<_, AppError>(seen.ok().filter(|seen| seen.state.is_final()))
             })
             .await;
         found.ok().flatten().unwrap_or(message)

@@ -399,7 +399,7 @@ impl App {
             changed.count += count;
             if count > 0 {
                 for message in ids {
-                    self.publish(BusMessage::MessageChanged { message });
+                    self.publish(BusMessage::MessageSettled { message });
                 }
                 self.publish(BusMessage::QueueReady {
                     session: session.clone(),
@@ -451,7 +451,7 @@ impl App {
     }
 
     fn tell_of(&self, caller: &Caller, message: &Message) {
-        self.publish(BusMessage::MessageChanged {
+        self.publish(BusMessage::MessageSettled {
             message: message.id.clone(),
         });
         self.publish(BusMessage::QueueReady {

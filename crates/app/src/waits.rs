@@ -74,7 +74,7 @@ impl Waits {
     pub(crate) fn wake(&self, message: &BusMessage) {
         let topic = match message {
             BusMessage::SessionChanged { session } => Topic::Session(session.clone()),
-            BusMessage::MessageChanged { message } => Topic::Message(message.clone()),
+            BusMessage::MessageSettled { message } => Topic::Message(message.clone()),
             BusMessage::EventsAppended { tenant } => Topic::Events(tenant.clone()),
             BusMessage::QueueReady { .. } | BusMessage::DesiredChanged { .. } => return,
         };
@@ -213,7 +213,7 @@ mod tests {
         let waits = waits(Duration::from_secs(600));
         let message = MessageId::generate();
         let mut waiter = waits.on(Topic::Message(message.clone()));
-        waits.wake(&BusMessage::MessageChanged { message });
+        waits.wake(&BusMessage::MessageSettled { message });
         let found = waiter
             .after_wake(within(60), || async { Ok::<_, ()>(Some(())) })
             .await;

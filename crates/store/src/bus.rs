@@ -27,8 +27,8 @@ pub enum BusMessage {
     SessionChanged { session: SessionId },
     /// What is wanted of the session changed.
     DesiredChanged { session: SessionId },
-    /// A message's state moved.
-    MessageChanged { message: MessageId },
+    /// No attempt to send the message will follow, or a request changed its fate: who waits for it looks.
+    MessageSettled { message: MessageId },
     /// The tenant's outbox grew.
     EventsAppended { tenant: TenantId },
 }
@@ -48,8 +48,35 @@ pub enum Heard {
 pub struct Bus(Arc<Inner>);
 
 struct Inner {
-    heard: broadcast::Sender<Heard>,
+    speaker: Speaker,
     remote: Option<Remote>,
+}
+
+/// The process's own side of the bus.
+#[derive(Clone, Debug)]
+struct Speaker {
+    all: broadcast::Sender<Heard>,
+    /// Orders alone: a message makes several times as much news as orders, and those who carry orders out
+    /// need not be woken by it.
+    orders: broadcast::Sender<Heard>,
+}
+
+impl Speaker {
+    fn new() -> Self {
+        Self {
+            all: broadcast::Sender::new(BACKLOG),
+            orders: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    fn say(&self, heard: Heard) {
+        let news = matches!(&heard, Heard::Message(message) if !message.is_order());
+        // An error means that nobody listens.
+        if !news {
+            self.orders.send(heard.clone()).ok();
+        }
+        self.all.send(heard).ok();
+    }
 }
 
 impl fmt::Debug for Bus {
@@ -64,7 +91,7 @@ impl Bus {
     /// A bus within this process.
     pub fn local() -> Self {
         Self(Arc::new(Inner {
-            heard: broadcast::Sender::new(BACKLOG),
+            speaker: Speaker::new(),
             remote: None,
         }))
     }
@@ -72,10 +99,10 @@ impl Bus {
     /// A bus over PostgreSQL's LISTEN/NOTIFY, for all processes on one schema. It connects in the
     /// background, and again after a loss; subscribers then hear [`Heard::Missed`].
     pub fn postgres(url: &str) -> Result<Self, StoreError> {
-        let heard = broadcast::Sender::new(BACKLOG);
-        let remote = Remote::start(url, heard.clone())?;
+        let speaker = Speaker::new();
+        let remote = Remote::start(url, speaker.clone())?;
         Ok(Self(Arc::new(Inner {
-            heard,
+            speaker,
             remote: Some(remote),
         })))
     }
@@ -85,18 +112,22 @@ impl Bus {
         if let Some(remote) = &self.0.remote {
             remote.publish(message.clone());
         }
-        // An error means that nobody listens.
-        self.0.heard.send(Heard::Message(message)).ok();
+        self.0.speaker.say(Heard::Message(message));
     }
 
     /// Hears everything published from now on.
     pub fn subscribe(&self) -> BusReceiver {
-        BusReceiver(self.0.heard.subscribe())
+        BusReceiver(self.0.speaker.all.subscribe())
+    }
+
+    /// Hears of work from now on: [`BusMessage::QueueReady`] and [`BusMessage::DesiredChanged`].
+    pub fn subscribe_to_orders(&self) -> BusReceiver {
+        BusReceiver(self.0.speaker.orders.subscribe())
     }
 
     /// Ends the connections; subscribers hear [`Heard::Closed`].
     pub async fn close(&self) {
-        self.0.heard.send(Heard::Closed).ok();
+        self.0.speaker.say(Heard::Closed);
         if let Some(remote) = &self.0.remote {
             remote.close().await;
         }
@@ -119,13 +150,23 @@ impl BusReceiver {
 }
 
 impl BusMessage {
+    /// It says what is to be done, not what was.
+    fn is_order(&self) -> bool {
+        match self {
+            Self::QueueReady { .. } | Self::DesiredChanged { .. } => true,
+            Self::SessionChanged { .. }
+            | Self::MessageSettled { .. }
+            | Self::EventsAppended { .. } => false,
+        }
+    }
+
     /// One line of a notification.
     fn to_line(&self) -> String {
         match self {
             Self::QueueReady { session } => format!("q {session}"),
             Self::SessionChanged { session } => format!("s {session}"),
             Self::DesiredChanged { session } => format!("d {session}"),
-            Self::MessageChanged { message } => format!("m {message}"),
+            Self::MessageSettled { message } => format!("m {message}"),
             Self::EventsAppended { tenant } => format!("e {tenant}"),
         }
     }
@@ -144,7 +185,7 @@ impl BusMessage {
             "d" => Self::DesiredChanged {
                 session: session()?,
             },
-            "m" => Self::MessageChanged {
+            "m" => Self::MessageSettled {
                 message: MessageId::parse(id).ok()?,
             },
             "e" => Self::EventsAppended {
@@ -170,7 +211,7 @@ mod tests {
                 session: session.clone(),
             },
             BusMessage::DesiredChanged { session },
-            BusMessage::MessageChanged { message },
+            BusMessage::MessageSettled { message },
             BusMessage::EventsAppended {
                 tenant: TenantId::generate(),
             },
@@ -196,5 +237,39 @@ mod tests {
         assert_eq!(slow.recv().await, Heard::Missed);
         assert_eq!(slow.recv().await, Heard::Message(message));
         bus.close().await;
+    }
+
+    #[tokio::test]
+    async fn who_carries_out_orders_hears_nothing_else() {
+        let bus = Bus::local();
+        let mut orders = bus.subscribe_to_orders();
+        let session = SessionId::generate();
+        for news in [
+            BusMessage::EventsAppended {
+                tenant: TenantId::generate(),
+            },
+            BusMessage::MessageSettled {
+                message: MessageId::generate(),
+            },
+            BusMessage::SessionChanged {
+                session: session.clone(),
+            },
+        ] {
+            bus.publish(news);
+        }
+        let sent = [
+            BusMessage::QueueReady {
+                session: session.clone(),
+            },
+            BusMessage::DesiredChanged { session },
+        ];
+        for order in &sent {
+            bus.publish(order.clone());
+        }
+        for order in sent {
+            assert_eq!(orders.recv().await, Heard::Message(order));
+        }
+        bus.close().await;
+        assert_eq!(orders.recv().await, Heard::Closed);
     }
 }

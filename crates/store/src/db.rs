@@ -41,13 +41,17 @@ use crate::leases::Lease;
 use crate::seal::Sealer;
 use job::{Message, PutJob, TypedJob};
 
-/// How soon device state is to be written.
+/// How soon something is to be committed, and how firmly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Somebody waits for it.
     Now,
-    /// It may stay some milliseconds until another commit takes it along.
+    /// It may stay some milliseconds until another commit takes it along. On SQLite; elsewhere as `Now`.
     Soon,
+    /// As `Now`, but a loss of power may undo it, together with all that followed; the end of the process
+    /// does not. For what is done again, to the same end, by whoever finds it undone. On SQLite, whose file
+    /// loses its power together with its only user; elsewhere as `Now`.
+    Unsynced,
 }
 
 /// How to open a database.
@@ -181,7 +185,7 @@ impl Db {
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
-        self.write_as(None, closure).await
+        self.run(None, When::Now, closure).await
     }
 
     /// As [`Db::write`], in the tenant's turn: tenants take turns, and what one of them asks for is done
@@ -191,17 +195,37 @@ impl Db {
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
-        self.write_as(Some(tenant.clone()), closure).await
+        self.write_when(tenant, When::Now, closure).await
     }
 
-    async fn write_as<R, F>(&self, tenant: Option<TenantId>, closure: F) -> Result<R, StoreError>
+    /// As [`Db::write_for`], not necessarily at once.
+    pub async fn write_when<R, F>(
+        &self,
+        tenant: &TenantId,
+        when: When,
+        closure: F,
+    ) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        self.run(Some(tenant.clone()), when, closure).await
+    }
+
+    async fn run<R, F>(
+        &self,
+        tenant: Option<TenantId>,
+        when: When,
+        closure: F,
+    ) -> Result<R, StoreError>
     where
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Run(Box::new(TypedJob::new(closure, reply, true)), tenant);
-        self.submit(&self.0.writer, message, answer).await
+        let job = Box::new(TypedJob::new(closure, reply, true));
+        self.submit(&self.0.writer, Message::Run(job, tenant, when), answer)
+            .await
     }
 
     /// Writes device state as [`device_state::put_many`] does, and more cheaply: values are sealed by the
@@ -248,7 +272,8 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Run(Box::new(TypedJob::new(closure, reply, false)), None);
+        let job = Box::new(TypedJob::new(closure, reply, false));
+        let message = Message::Run(job, None, When::Now);
         self.submit(&self.0.reader, message, answer).await
     }
 

@@ -114,6 +114,15 @@ pub fn get(
     Ok(MessageWithHistory { message, history })
 }
 
+/// A tenant's message without its history.
+pub fn get_alone(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    id: &MessageId,
+) -> Result<Message, StoreError> {
+    Ok(find(tx, tenant, id)?.0)
+}
+
 /// How an outbound message's life began; that is in its own row, the history has the moves.
 fn first_entry(message: &Message) -> Option<HistoryEntry> {
     let state = match (message.direction, &message.sender) {

@@ -20,7 +20,7 @@ const EXPIRE_MAX: u32 = 500;
 const EXPIRE_LOOKS: u32 = 20;
 
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut bus = shared.bus.subscribe();
+    let mut bus = shared.bus.subscribe_to_orders();
     let mut tick = interval(shared.options.tick);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -72,7 +72,7 @@ async fn expire(shared: &Shared) -> Result<(), StoreError> {
             }
             ended += messages.len();
             for message in messages {
-                shared.bus.publish(BusMessage::MessageChanged { message });
+                shared.bus.publish(BusMessage::MessageSettled { message });
             }
             shared.bus.publish(BusMessage::EventsAppended { tenant });
             // What waited behind them in their chats is due now.

@@ -121,7 +121,7 @@ fn let_go(shared: &Shared) {
 impl Supervisor {
     async fn supervise(&mut self, stop: &CancellationToken) {
         let shared = Arc::clone(&self.shared);
-        let mut bus = shared.bus.subscribe();
+        let mut bus = shared.bus.subscribe_to_orders();
         let mut bus_open = true;
         let mut tick = interval(shared.options.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

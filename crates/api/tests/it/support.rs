@@ -577,7 +577,7 @@ async fn finish_all(
         }
         finished += done.len();
         for message in done {
-            bus.publish(BusMessage::MessageChanged { message });
+            bus.publish(BusMessage::MessageSettled { message });
         }
     }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, Config, NoTls};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
-use super::{BusMessage, Heard};
+use super::{BusMessage, Heard, Speaker};
 use crate::error::StoreError;
 
 /// Wake-ups that may wait for the notifying thread; more are lost.
@@ -41,11 +41,11 @@ struct Shared {
     /// Names this process in its notifications.
     origin: String,
     stop: AtomicBool,
-    heard: broadcast::Sender<Heard>,
+    speaker: Speaker,
 }
 
 impl Remote {
-    pub(super) fn start(url: &str, heard: broadcast::Sender<Heard>) -> Result<Self, StoreError> {
+    pub(super) fn start(url: &str, speaker: Speaker) -> Result<Self, StoreError> {
         let mut config: Config = url.parse().map_err(|error: postgres::Error| {
             StoreError::Options(format!("the PostgreSQL URL cannot be read: {error}"))
         })?;
@@ -62,7 +62,7 @@ impl Remote {
             config,
             origin,
             stop: AtomicBool::new(false),
-            heard,
+            speaker,
         });
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         let start = |name: &str, body: Box<dyn FnOnce() + Send>| {
@@ -132,7 +132,7 @@ impl Shared {
             };
             if again {
                 // Whatever was said meanwhile is lost.
-                self.heard.send(Heard::Missed).ok();
+                self.speaker.say(Heard::Missed);
             }
             self.hear(&mut client);
             again = true;
@@ -180,7 +180,7 @@ impl Shared {
             return;
         }
         for message in lines.filter_map(BusMessage::from_line) {
-            self.heard.send(Heard::Message(message)).ok();
+            self.speaker.say(Heard::Message(message));
         }
     }
 

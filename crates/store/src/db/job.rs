@@ -17,7 +17,7 @@ use crate::leases::Lease;
 /// What a database thread is told.
 pub(super) enum Message {
     /// Whose turn it takes, if it is any tenant's.
-    Run(Box<dyn Job>, Option<TenantId>),
+    Run(Box<dyn Job>, Option<TenantId>, When),
     Put(PutJob, When),
     /// Finish what waits, then end.
     Stop,

@@ -1,5 +1,6 @@
 //! A connection to SQLite: settings, the statement cache, and what its errors mean.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -17,6 +18,8 @@ const STATEMENTS: usize = 512;
 pub(super) struct SqliteConn {
     conn: Connection,
     texts: Texts,
+    /// Commits wait for the disk.
+    synced: Cell<bool>,
 }
 
 /// Where the database is, from `sqlite:/path` or `sqlite::memory:`.
@@ -49,7 +52,8 @@ impl SqliteConn {
         // statistic might care about: half of the writer's time.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
             .map_err(error)?;
-        // FULL, since an answered write must survive a loss of power; group commit pays for it.
+        // FULL, since an answered write must survive a loss of power, unless its caller says otherwise
+        // (`sync_commits`); group commit pays for it.
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
              PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; \
@@ -63,12 +67,24 @@ impl SqliteConn {
         Ok(Self {
             conn,
             texts: Texts::default(),
+            synced: Cell::new(true),
         })
     }
 
     /// Refuses every change from now on: for the readers.
     pub(super) fn refuse_writes(&self) -> Result<(), StoreError> {
         self.batch("PRAGMA query_only = ON")
+    }
+
+    /// Whether the commits that follow wait for the disk. What an unsynced one wrote is on the disk with
+    /// the next that does, or with the next checkpoint. Not within a transaction.
+    pub(super) fn sync_commits(&self, synced: bool) -> Result<(), StoreError> {
+        if self.synced.get() != synced {
+            let level = if synced { "FULL" } else { "NORMAL" };
+            self.batch(&format!("PRAGMA synchronous = {level}"))?;
+            self.synced.set(synced);
+        }
+        Ok(())
     }
 
     pub(super) fn execute(

@@ -72,6 +72,13 @@ impl<'c> Tx<'c> {
         }
     }
 
+    /// What is asked of this database for the same tenant from now on is done after this transaction,
+    /// so whoever is to go on with its work may be told before the commit: SQLite has one writer, and a
+    /// tenant's transactions keep their order there.
+    pub fn is_in_order(&self) -> bool {
+        self.dialect() == Dialect::Sqlite
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         match self.conn {
             Conn::Sqlite(_) => Dialect::Sqlite,

@@ -3,27 +3,23 @@
 //! The writer takes the closures that wait, tenant by tenant (`turns.rs`), runs each in a savepoint of its
 //! own, commits once, and answers each after the commit. So one flush to the disk serves up to `group_max`
 //! callers, a closure that fails harms none of its neighbours, and nobody hears of success before it is
-//! durable (MP-1).
+//! durable (MP-1). Only a group of which nothing need survive a loss of power ([`When::Unsynced`]) is
+//! left to the next flush.
 //! What all of them have to say to the outbox is written in one go before the commit (EV-1).
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
-use tokio::time::Instant;
 
 use super::job::{Job, Message, PutJob};
 use super::sqlite::{SqliteConn, is_memory, path_of};
 use super::tx::{Conn, Tx};
 use super::waiting::{self, Waiting, next};
-use super::{DbOptions, Threads, spawn};
+use super::{DbOptions, Threads, When, spawn};
 use crate::device_state;
 use crate::error::StoreError;
 use crate::outbox::{self, Pending};
 use crate::seal::Sealer;
-
-/// So long waits what is wanted soon, if nothing is wanted now.
-const SOON: Duration = Duration::from_millis(25);
 
 /// Opens the connections, so that a bad path fails here, and starts the threads.
 pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, StoreError> {
@@ -83,6 +79,8 @@ struct Writer {
 struct Group {
     puts: Vec<PutJob>,
     jobs: Vec<Box<dyn Job>>,
+    /// Some of it must survive a loss of power.
+    synced: bool,
 }
 
 impl Group {
@@ -90,8 +88,14 @@ impl Group {
         let mut group = Self::default();
         for message in messages {
             match message {
-                Message::Run(job, _) => group.jobs.push(job),
-                Message::Put(job, _) => group.puts.push(job),
+                Message::Run(job, _, when) => {
+                    group.synced |= when != When::Unsynced;
+                    group.jobs.push(job);
+                }
+                Message::Put(job, _) => {
+                    group.synced = true;
+                    group.puts.push(job);
+                }
                 // Was heeded when it came.
                 Message::Stop => {}
             }
@@ -103,21 +107,22 @@ impl Group {
 impl Writer {
     fn run(&mut self, mut waiting: Waiting) {
         while waiting.wait() {
-            if !waiting.is_wanted() {
-                let until = Instant::now() + SOON;
-                waiting.linger(&self.timer, until, self.group_max);
-            }
+            waiting.linger(&self.timer, self.group_max);
             self.commit(Group::of(waiting.group(self.group_max)));
         }
     }
 
     /// Runs and answers every job; more than one transaction when SQLite ends one by itself.
     fn commit(&self, group: Group) {
-        let Group { mut puts, jobs } = group;
+        let Group {
+            mut puts,
+            jobs,
+            synced,
+        } = group;
         let mut waiting = jobs.into_iter();
         while waiting.len() > 0 || !puts.is_empty() {
             let mut done = Vec::with_capacity(waiting.len());
-            let ended = self.transaction(&mut puts, &mut waiting, &mut done);
+            let ended = self.transaction(synced, &mut puts, &mut waiting, &mut done);
             for job in puts.drain(..) {
                 job.answer(ended.as_ref().map_err(again).copied());
             }
@@ -129,11 +134,16 @@ impl Writer {
 
     fn transaction(
         &self,
+        synced: bool,
         puts: &mut [PutJob],
         waiting: &mut std::vec::IntoIter<Box<dyn Job>>,
         done: &mut Vec<Box<dyn Job>>,
     ) -> Result<(), StoreError> {
-        if let Err(error) = self.conn.control("BEGIN IMMEDIATE") {
+        let begun = self
+            .conn
+            .sync_commits(synced)
+            .and_then(|()| self.conn.control("BEGIN IMMEDIATE"));
+        if let Err(error) = begun {
             done.extend(waiting);
             return Err(error);
         }
@@ -264,5 +274,72 @@ fn again(error: &StoreError) -> StoreError {
         StoreError::Busy => StoreError::Busy,
         StoreError::Corrupt { what } => StoreError::corrupt(what.clone()),
         other => StoreError::Unavailable(format!("{other:?}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wagate_domain::TenantId;
+
+    use crate::db::{Db, DbOptions, Tx, When, params};
+    use crate::error::StoreError;
+    use crate::seal::{MasterKey, Sealer};
+
+    /// SQLite's names for `FULL` and `NORMAL`.
+    const SYNCED: i64 = 2;
+    const UNSYNCED: i64 = 1;
+
+    /// How firmly the transaction is committed that this is asked in.
+    fn level(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
+        tx.query_one("PRAGMA synchronous", params![], |row| row.int(0))
+    }
+
+    async fn opened(folder: &tempfile::TempDir) -> Db {
+        let url = format!("sqlite:{}", folder.path().join("wagate.db").display());
+        let sealer = Sealer::new(&MasterKey::generate().unwrap(), &[]);
+        Db::open(DbOptions::new(url), sealer).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_what_may_be_undone_is_left_to_the_next_flush() {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, tenant) = (opened(&folder).await, TenantId::generate());
+        assert_eq!(db.write(level).await.unwrap(), SYNCED);
+        for (when, expected) in [
+            (When::Unsynced, UNSYNCED),
+            (When::Now, SYNCED),
+            (When::Unsynced, UNSYNCED),
+            (When::Soon, SYNCED),
+        ] {
+            let found = db.write_when(&tenant, when, level).await.unwrap();
+            assert_eq!(found, expected, "{when:?}");
+        }
+        db.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_may_be_undone_is_not_when_it_shares_a_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, tenant) = (opened(&folder).await, TenantId::generate());
+        let (entered, is_held) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let held = db.write(move |_| {
+            entered.send(()).ok();
+            released.recv().ok();
+            Ok(())
+        });
+        let both = async {
+            is_held.await.unwrap();
+            let undoable = db.write_when(&tenant, When::Unsynced, level);
+            let firm = db.write_for(&tenant, level);
+            // Both wait in line before the thread is free.
+            let release = async { release.send(()).unwrap() };
+            let (undoable, firm, ()) = tokio::join!(undoable, firm, release);
+            (undoable.unwrap(), firm.unwrap())
+        };
+        let (held, levels) = tokio::join!(held, both);
+        held.unwrap();
+        assert_eq!(levels, (SYNCED, SYNCED));
+        db.close().await;
     }
 }

@@ -9,7 +9,7 @@ use wagate_domain::{Jid, LinkState, MessageId, Timestamp, failpoint};
 use wagate_store::messages::{self, Update};
 use wagate_store::queue::{self, Claimed, Retry};
 use wagate_store::sessions::{self, Identity, Observation, Patch};
-use wagate_store::{Lease, StoreError, Tx, device_state, pacing};
+use wagate_store::{Lease, StoreError, Tx, When, device_state, pacing};
 
 use super::paced::{Gate, News};
 use super::step::Observed;
@@ -43,8 +43,10 @@ pub(crate) struct Batch {
 /// What was written.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    /// Outbound messages whose state moved.
-    pub(crate) moved: Vec<MessageId>,
+    /// The state of outbound messages moved.
+    pub(crate) moved: bool,
+    /// Those of them of which no attempt will follow.
+    pub(crate) settled: Vec<MessageId>,
     pub(crate) claimed: Vec<Claimed>,
     /// How far the session has used its limits, after a claim that heeded them.
     pub(crate) pacing: Option<Pacing>,
@@ -69,6 +71,28 @@ impl Batch {
             && !self.silent
     }
 
+    /// How soon it is to be committed, and how firmly.
+    pub(crate) fn when(&self) -> When {
+        let receipts = self
+            .updates
+            .iter()
+            .all(|update| matches!(update.input, MessageInput::Receipt(_)));
+        let else_nothing = self.endings.is_empty()
+            && !self.clear_keys
+            && self.observed.is_empty()
+            && self.pacing.is_empty()
+            && !self.silent;
+        match &self.gate {
+            // Nobody waits for what comes after `sent`.
+            _ if else_nothing && receipts && self.claim.is_none() => When::Soon,
+            // Undone, it is done again, under the same WhatsApp id (MP-2).
+            Gate::Open if else_nothing && self.updates.is_empty() && self.known.is_empty() => {
+                When::Unsynced
+            }
+            _ => When::Now,
+        }
+    }
+
     /// Passes the failpoint between the server's word and its commit.
     pub(crate) fn before_commit(&self) {
         if self
@@ -91,26 +115,27 @@ impl Batch {
         let applied = messages::apply_many(tx, lease, &self.updates, now)?;
         for (update, applied) in self.updates.iter().zip(applied) {
             if let Some(applied) = applied
-                && matches!(applied.step, Step::Moved(_))
+                && let Step::Moved(to) = applied.step
             {
                 done.sent += u64::from(update.input == MessageInput::ServerAck);
-                done.moved.push(applied.message);
+                done.moved = true;
+                if to.is_final() {
+                    done.settled.push(applied.message);
+                }
             }
         }
         for (claimed, ending) in &self.endings {
-            let moved = match ending {
+            done.moved |= match ending {
                 Ending::Retry(retry) => {
                     done.retried += u64::from(retry.counts);
                     queue::retry(tx, lease, claimed.clone(), *retry, now)?
                 }
                 Ending::Fail(failure) => {
                     done.failed += 1;
+                    done.settled.push(claimed.message.clone());
                     queue::fail(tx, lease, claimed.clone(), failure, now)?
                 }
             };
-            if moved {
-                done.moved.push(claimed.message.clone());
-            }
         }
         if self.clear_keys {
             device_state::delete_session(tx, lease)?;
@@ -201,5 +226,70 @@ fn observation(observed: &Observed, now: Timestamp) -> Observation {
         },
         last_activity: Some(now),
         generation_done: observed.done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wagate_domain::{ReceiptKind, WaMessageId};
+
+    use super::*;
+
+    fn news(input: MessageInput) -> Batch {
+        Batch {
+            updates: vec![Update {
+                wa_id: WaMessageId::generate(),
+                input,
+                at: Timestamp::EPOCH,
+                failure: None,
+            }],
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn only_a_claim_alone_may_be_undone() {
+        let claim = Batch {
+            claim: Some(3),
+            ..Batch::default()
+        };
+        assert_eq!(claim.when(), When::Unsynced);
+        for firm in [
+            Batch {
+                claim: Some(3),
+                ..news(MessageInput::ServerAck)
+            },
+            Batch {
+                claim: Some(3),
+                ..news(MessageInput::Receipt(ReceiptKind::Delivered))
+            },
+            Batch {
+                known: vec!["15550001111@s.whatsapp.net".parse().unwrap()],
+                ..claim.clone()
+            },
+            Batch {
+                clear_keys: true,
+                ..claim.clone()
+            },
+            Batch {
+                silent: true,
+                ..claim
+            },
+        ] {
+            assert_eq!(firm.when(), When::Now, "{firm:?}");
+        }
+    }
+
+    #[test]
+    fn only_receipts_alone_wait_for_company() {
+        let receipt = news(MessageInput::Receipt(ReceiptKind::Read));
+        assert_eq!(receipt.when(), When::Soon);
+        assert_eq!(news(MessageInput::ServerAck).when(), When::Now);
+        assert_eq!(news(MessageInput::Failed).when(), When::Now);
+        let silent = Batch {
+            silent: true,
+            ..receipt
+        };
+        assert_eq!(silent.when(), When::Now);
     }
 }

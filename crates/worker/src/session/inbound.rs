@@ -73,13 +73,6 @@ impl InboundSink for Sink {
                 .bus
                 .publish(BusMessage::EventsAppended { tenant });
         }
-        for one in inserted {
-            if let Inserted::New(message) = one {
-                self.shared
-                    .bus
-                    .publish(BusMessage::MessageChanged { message });
-            }
-        }
         Ok(())
     }
 }

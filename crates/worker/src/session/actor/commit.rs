@@ -75,10 +75,10 @@ impl Actor {
         let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
         let batch = Arc::clone(batch);
         let now = shared.clock.now();
-        let tenant = lease.tenant.clone();
+        let (tenant, when) = (lease.tenant.clone(), batch.when());
         let written = shared
             .db
-            .write_for(&tenant, move |tx| batch.write(tx, &lease, now));
+            .write_when(&tenant, when, move |tx| batch.write(tx, &lease, now));
         self.listening(written).await
     }
 
@@ -122,8 +122,8 @@ impl Actor {
 
     fn publish(&self, batch: &Batch, done: &Done) {
         let bus = &self.shared.bus;
-        for message in &done.moved {
-            bus.publish(BusMessage::MessageChanged {
+        for message in &done.settled {
+            bus.publish(BusMessage::MessageSettled {
                 message: message.clone(),
             });
         }
@@ -133,7 +133,7 @@ impl Actor {
             });
         }
         let told = !batch.pacing.is_empty() || batch.silent || !batch.observed.is_empty();
-        if told || !done.moved.is_empty() || !done.claimed.is_empty() {
+        if told || done.moved || !done.claimed.is_empty() {
             bus.publish(BusMessage::EventsAppended {
                 tenant: self.lease.tenant.clone(),
             });
@@ -153,9 +153,6 @@ impl Actor {
         }
         let mut claimed = Vec::with_capacity(done.claimed.len());
         for one in done.claimed {
-            self.shared.bus.publish(BusMessage::MessageChanged {
-                message: one.message.clone(),
-            });
             claimed.push((one.wa_id.clone(), one.attempt));
             self.claims.insert(one.wa_id.clone(), one);
         }
