@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use wagate_domain::message::MessageInput;
 use wagate_domain::session::LinkReason;
 use wagate_domain::{LinkState, ReceiptKind};
+use wagate_store::bus::{BusMessage, Heard};
+use wagate_store::messages::{self, MessageFilter};
+use wagate_store::sessions;
 
 use crate::support::{Answer, Gateway, PEER};
 
@@ -37,6 +40,32 @@ async fn a_send_that_waits_answers_sent_after_the_servers_acknowledgement() {
     assert_eq!(data["sentAt"], "2026-11-21T08:00:00.000Z");
     assert!(data["waMessageId"].as_str().unwrap().starts_with("3EB0"));
     assert!(data["id"].as_str().unwrap().starts_with("msg_"));
+}
+
+/// Its worker may be told before the commit, but what it then asks of the database comes after.
+#[tokio::test]
+async fn whoever_hears_of_a_message_finds_it_in_the_next_transaction() {
+    let gateway = Gateway::start().await;
+    gateway.connected("s").await;
+    let (db, mut orders) = (gateway.db.clone(), gateway.bus.subscribe_to_orders());
+    let listener = async {
+        for heard in 1..=20 {
+            let Heard::Message(BusMessage::QueueReady { session }) = orders.recv().await else {
+                panic!("an order of another kind");
+            };
+            let found = db.write(move |tx| {
+                let tenant = sessions::find(tx, &session)?.tenant;
+                messages::count(tx, &tenant, &session, &MessageFilter::default())
+            });
+            assert!(found.await.unwrap() >= heard);
+        }
+    };
+    let senders = async {
+        for _ in 0..20 {
+            queued(&gateway).await;
+        }
+    };
+    tokio::join!(listener, senders);
 }
 
 #[tokio::test]
