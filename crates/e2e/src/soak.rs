@@ -131,7 +131,7 @@ impl Soak {
     /// The set-up does not work; a broken promise is no error but in the summary.
     pub async fn run(&self, say: impl Fn(String)) -> Result<Summary> {
         let started = Instant::now();
-        let rig = Rig::start(&self.gateway, self.shape, self.plant.as_deref()).await?;
+        let rig = Rig::start(&self.gateway, self.shape, self.sends, self.plant.as_deref()).await?;
         let clients = Clients::new(&rig, self.settle)?;
         let mut tasks = JoinSet::new();
         let feeds = Feeds::follow(&clients, self.shape.tenants, &mut tasks);

@@ -289,6 +289,12 @@ impl Transcript {
         u64::try_from(self.entries.len()).is_ok_and(|kept| kept == self.last_seq())
     }
 
+    /// True as long as nothing after this number was forgotten.
+    pub fn is_complete_after(&self, after: u64) -> bool {
+        let first = self.entries.front().map(|entry| entry.seq);
+        self.last_seq() <= after || first.is_some_and(|first| first <= after + 1)
+    }
+
     /// The entries after this number as JSON lines, at most so many.
     pub fn json_lines(&self, after: u64, limit: usize) -> String {
         let mut lines = String::new();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
 use wagate_network::handle::PhoneHandle;
 use wagate_network::world::World;
@@ -130,10 +130,16 @@ pub async fn gather(
     let stored = stored(rig, clients, round).await?;
     let Seen { events, .. } = feeds.turn();
     let (before, from) = since;
-    let (entries, network) = rig.network.with_world(|world: &mut World, _, _| {
+    let (entries, network, whole) = rig.network.with_world(|world: &mut World, _, _| {
         let entries: Vec<_> = world.transcript.entries(from).cloned().collect();
-        (entries, world.check_after(before).violations)
+        let whole = world.transcript.is_complete_after(from);
+        (entries, world.check_after(before).violations, whole)
     });
+    // Judged by half of it, a sound round would look broken.
+    ensure!(
+        whole,
+        "the network's transcript no longer has the beginning of round {round}"
+    );
     let journal: Journal = rig.book.turn();
     let histories = histories(rig, clients, &stored).await?;
     let place = |slot: &super::rig::Slot| Place {

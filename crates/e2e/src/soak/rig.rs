@@ -20,8 +20,11 @@ use crate::cluster::Cluster;
 use crate::people::{account, contact_number, link, owner_number};
 use crate::process::{GatewayProcess, Program};
 
-/// Entries of the transcript: two rounds of it.
-const TRANSCRIPT_ENTRIES: usize = 600_000;
+/// Entries of the transcript for each send of a round, with its share of texts that come in and of what is
+/// said again: about twice of what a round makes, since the one before is still there.
+const ENTRIES_PER_SEND: usize = 24;
+/// Entries of the transcript at least.
+const ENTRIES_MIN: usize = 100_000;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long linking may take.
 const LINK_MAX: Duration = Duration::from_secs(60);
@@ -65,6 +68,16 @@ pub struct Rig {
     folder: TempDir,
 }
 
+/// A network that remembers all of a round with so many sends.
+async fn network(sends: u32) -> Result<Network> {
+    let entries = usize::try_from(sends)?.saturating_mul(ENTRIES_PER_SEND);
+    let options = NetworkOptions {
+        transcript: TranscriptOptions::lean(entries.max(ENTRIES_MIN)),
+        ..NetworkOptions::default()
+    };
+    Ok(Network::start(options).await?)
+}
+
 /// Some contacts read what they get, some only when they are told to.
 pub fn reads_by_himself(contact: usize) -> bool {
     contact.is_multiple_of(2)
@@ -72,13 +85,16 @@ pub fn reads_by_himself(contact: usize) -> bool {
 
 impl Rig {
     /// Starts everything and links the sessions. `plant` is a bug to plant into the gateways.
-    pub async fn start(gateway: &Path, shape: Shape, plant: Option<&str>) -> Result<Self> {
+    ///
+    /// A round may have `sends` sends.
+    pub async fn start(
+        gateway: &Path,
+        shape: Shape,
+        sends: u32,
+        plant: Option<&str>,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("wagate-soak-").tempdir()?;
-        let options = NetworkOptions {
-            transcript: TranscriptOptions::lean(TRANSCRIPT_ENTRIES),
-            ..NetworkOptions::default()
-        };
-        let network = Network::start(options).await?;
+        let network = network(sends).await?;
         let mut program = Program::new(gateway, folder.path(), &network.ws_url());
         for (name, value) in SETTINGS {
             program.set(name, value);

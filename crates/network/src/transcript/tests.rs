@@ -39,6 +39,20 @@ fn the_ring_forgets_its_oldest_and_knows_it() {
     assert_eq!(seqs(0), [2, 3, 4]);
     assert_eq!(seqs(3), [4]);
     assert_eq!(transcript.last_seq(), 4);
+    let complete = |after| transcript.is_complete_after(after);
+    assert_eq!([0, 1, 4, 9].map(complete), [false, true, true, true]);
+}
+
+#[test]
+fn a_ring_that_keeps_nothing_is_complete_only_where_nothing_was() {
+    let mut transcript = Transcript::new(TranscriptOptions {
+        capacity: 0,
+        ..Default::default()
+    });
+    assert!(transcript.is_complete_after(0));
+    transcript.note(0, note("x"));
+    assert!(!transcript.is_complete_after(0));
+    assert!(transcript.is_complete_after(1));
 }
 
 #[test]
