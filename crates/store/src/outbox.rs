@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use wagate_domain::{Event, EventSeq, SessionId, TenantId, Timestamp, plant};
 
-use crate::db::{Row, Tx, Value, params};
+use crate::db::{Dialect, Row, Tx, Value, params};
 use crate::error::StoreError;
 
 /// Event types that a filter may name; there are fewer.
@@ -79,12 +79,7 @@ pub(crate) fn flush(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     }
     for (tenant, events) in &tenants {
         let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-        let last = tx.query_one(
-            "INSERT INTO outbox_heads (tenant_id, seq) VALUES ($1, $2) ON CONFLICT (tenant_id) \
-             DO UPDATE SET seq = outbox_heads.seq + excluded.seq RETURNING seq",
-            params![tenant, count],
-            |row| row.int(0),
-        )?;
+        let last = take_numbers(tx, tenant, count)?;
         let rows: Vec<Vec<Value<'_>>> = (last - count + 1..)
             .zip(events)
             .map(|(seq, event)| {
@@ -96,6 +91,26 @@ pub(crate) fn flush(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         tx.insert_rows(head, 6, "", &rows)?;
     }
     Ok(())
+}
+
+/// Takes a tenant's next `count` numbers, and gives the last of them.
+fn take_numbers(tx: &mut Tx<'_>, tenant: &TenantId, count: i64) -> Result<i64, StoreError> {
+    if tx.dialect() == Dialect::Postgres {
+        return tx.query_one(
+            "INSERT INTO outbox_heads (tenant_id, seq) VALUES ($1, $2) ON CONFLICT (tenant_id) \
+             DO UPDATE SET seq = outbox_heads.seq + excluded.seq RETURNING seq",
+            params![tenant, count],
+            |row| row.int(0),
+        );
+    }
+    // SQLite would keep what it returns in a table made for it, which costs more than asking before.
+    let last = head(tx, tenant)?.0 + count;
+    let sql = "UPDATE outbox_heads SET seq = $2 WHERE tenant_id = $1";
+    if tx.execute(sql, params![tenant, last])? == 0 {
+        let sql = "INSERT INTO outbox_heads (tenant_id, seq) VALUES ($1, $2)";
+        tx.execute(sql, params![tenant, last])?;
+    }
+    Ok(last)
 }
 
 /// The next events behind `after`, oldest first, at most `limit`.

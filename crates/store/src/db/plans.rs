@@ -78,6 +78,34 @@ fn no_statement_of_the_message_path_scans_a_large_table() {
     assert!(slow.is_empty(), "{}", slow.join("\n"));
 }
 
+/// A statement that keeps rows in a table of its own makes one each time it runs: a file in memory with
+/// pages, a cache and a transaction, which costs more than what most statements do.
+#[test]
+fn no_step_of_a_message_makes_a_table_for_itself() {
+    // What a person, a tick or the janitor asks for.
+    let seldom = [
+        "SELECT * FROM (SELECT q.message_seq, q.state",
+        "DELETE FROM idempotency",
+        "UPDATE leases",
+        "UPDATE sessions SET desired",
+        "UPDATE queue SET due_ms",
+        "UPDATE queue SET state = 0, token = NULL WHERE session_id = ?1 AND state = 1 AND token <",
+    ];
+    let conn = exercised();
+    let makes_one = |sql: &String| {
+        let program = conn.program(sql);
+        assert!(program.len() > 3, "no program of {sql}");
+        program
+            .iter()
+            .any(|step| step == "OpenEphemeral" || step == "OpenAutoindex")
+    };
+    let mut statements = conn.statements();
+    statements.retain(|sql| !seldom.iter().any(|start| sql.starts_with(start)));
+    assert!(statements.len() > 40, "only {}", statements.len());
+    statements.retain(makes_one);
+    assert!(statements.is_empty(), "{statements:#?}");
+}
+
 /// A chat's newest messages are read from the end of its own part of an index, and whether somebody wrote
 /// is asked of those that came in: neither grows with the history of the session or of the chat.
 #[test]

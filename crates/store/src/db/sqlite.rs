@@ -222,6 +222,17 @@ impl SqliteConn {
         statement.get_status(rusqlite::StatementStatus::RePrepare)
     }
 
+    /// The steps of a statement's program, by their names.
+    pub(super) fn program(&self, sql: &str) -> Vec<String> {
+        let mut statement = self.conn.prepare(&format!("EXPLAIN {sql}")).unwrap();
+        let mut rows = statement.raw_query();
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get(1).unwrap());
+        }
+        steps
+    }
+
     /// What the planner says about a statement, a step a line.
     pub(super) fn explain(&self, sql: &str) -> Vec<String> {
         let mut statement = self

@@ -8,7 +8,7 @@ use wagate_domain::message::Content;
 use wagate_domain::{Event, Jid, MessageId, SessionId, SessionName, Timestamp, WaMessageId, plant};
 
 use super::{Counts, to_json};
-use crate::db::{Tx, Value, params, steps, values};
+use crate::db::{Dialect, Tx, Value, params, steps, values};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::outbox;
@@ -53,16 +53,7 @@ pub fn insert_inbound(
     for (id, message) in ids.iter().zip(&messages) {
         rows.push(row(lease, id, message, now)?);
     }
-    let mut stored: HashSet<MessageId> = HashSet::with_capacity(rows.len());
-    let template = format!("({})", ["?"; ARITY].join(", "));
-    for step in steps(&rows) {
-        let sql = format!(
-            "INSERT INTO messages ({COLUMNS}) VALUES {} ON CONFLICT DO NOTHING RETURNING id",
-            values(&template, step.len(), 1)
-        );
-        let flat: Vec<Value<'_>> = step.iter().flatten().cloned().collect();
-        stored.extend(tx.query(&sql, &flat, |row| row.parse(0))?);
-    }
+    let stored = store(tx, &ids, &rows)?;
     drop(rows);
     let mut counts = Counts::default();
     let mut answers = Vec::with_capacity(messages.len());
@@ -78,6 +69,41 @@ pub fn insert_inbound(
     }
     counts.write(tx, &lease.session);
     Ok(answers)
+}
+
+/// Writes the rows that are not there yet, and gives their ids.
+fn store(
+    tx: &mut Tx<'_>,
+    ids: &[MessageId],
+    rows: &[Vec<Value<'_>>],
+) -> Result<HashSet<MessageId>, StoreError> {
+    let mut stored = HashSet::with_capacity(rows.len());
+    if tx.dialect() == Dialect::Sqlite {
+        // It would keep what it returns in a table made for it; what it changed it says anyway.
+        for (id, row) in ids.iter().zip(rows) {
+            let head = format!("INSERT INTO messages ({COLUMNS})");
+            if tx.insert_rows(
+                &head,
+                ARITY,
+                "ON CONFLICT DO NOTHING",
+                std::slice::from_ref(row),
+            )? > 0
+            {
+                stored.insert(id.clone());
+            }
+        }
+        return Ok(stored);
+    }
+    let template = format!("({})", ["?"; ARITY].join(", "));
+    for step in steps(rows) {
+        let sql = format!(
+            "INSERT INTO messages ({COLUMNS}) VALUES {} ON CONFLICT DO NOTHING RETURNING id",
+            values(&template, step.len(), 1)
+        );
+        let flat: Vec<Value<'_>> = step.iter().flatten().cloned().collect();
+        stored.extend(tx.query(&sql, &flat, |row| row.parse(0))?);
+    }
+    Ok(stored)
 }
 
 /// Whether a message that somebody wrote is stored, under any of these addresses of chat and writer.

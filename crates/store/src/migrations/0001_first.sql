@@ -1,4 +1,6 @@
 -- Times are milliseconds since the epoch. Words in braces are filled by the dialect.
+-- What a check compares with more than two values is written out: SQLite builds a table for `IN (…)`, each
+-- time that the check is made.
 
 CREATE TABLE tenants (
     id {id} NOT NULL PRIMARY KEY,
@@ -25,7 +27,8 @@ CREATE TABLE sessions (
     name TEXT NOT NULL,
     label TEXT,
     user_id TEXT,
-    desired TEXT NOT NULL CHECK (desired IN ('running', 'stopped', 'logged_out', 'deleted')),
+    desired TEXT NOT NULL CHECK (desired = 'running' OR desired = 'stopped' OR desired = 'logged_out'
+        OR desired = 'deleted'),
     method TEXT,
     generation BIGINT NOT NULL,
     generation_done BIGINT NOT NULL CHECK (generation_done BETWEEN 0 AND generation),
@@ -86,10 +89,11 @@ CREATE TABLE messages (
     push_name TEXT,
     wa_id {id} NOT NULL,
     content TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'sending', 'sent', 'delivered', 'read', 'played',
-        'failed', 'canceled', 'expired', 'received')),
+    state TEXT NOT NULL CHECK (state = 'queued' OR state = 'sending' OR state = 'sent'
+        OR state = 'delivered' OR state = 'read' OR state = 'played' OR state = 'failed'
+        OR state = 'canceled' OR state = 'expired' OR state = 'received'),
     version BIGINT NOT NULL,
-    priority BIGINT NOT NULL CHECK (priority IN (0, 1, 2)),
+    priority BIGINT NOT NULL CHECK (priority BETWEEN 0 AND 2),
     failure TEXT,
     attempts BIGINT NOT NULL,
     at_ms BIGINT NOT NULL,
@@ -99,9 +103,10 @@ CREATE TABLE messages (
     updated_ms BIGINT NOT NULL,
     CHECK ((direction = 'inbound') = (state = 'received')),
     CHECK ((state = 'failed') = (failure IS NOT NULL)),
-    CHECK (state NOT IN ('sent', 'delivered', 'read', 'played') OR sent_ms IS NOT NULL),
-    CHECK (state NOT IN ('delivered', 'read', 'played') OR delivered_ms IS NOT NULL),
-    CHECK (state NOT IN ('read', 'played') OR read_ms IS NOT NULL),
+    CHECK (sent_ms IS NOT NULL
+        OR NOT (state = 'sent' OR state = 'delivered' OR state = 'read' OR state = 'played')),
+    CHECK (delivered_ms IS NOT NULL OR NOT (state = 'delivered' OR state = 'read' OR state = 'played')),
+    CHECK (read_ms IS NOT NULL OR NOT (state = 'read' OR state = 'played')),
     FOREIGN KEY (tenant_id, session_id) REFERENCES sessions (tenant_id, id)
 );
 -- IN-1: stored once, however often it is delivered.
@@ -132,7 +137,7 @@ CREATE TABLE queue (
     tenant_id {id} NOT NULL,
     session_id {id} NOT NULL,
     chat {id} NOT NULL,
-    priority BIGINT NOT NULL CHECK (priority IN (0, 1, 2)),
+    priority BIGINT NOT NULL CHECK (priority BETWEEN 0 AND 2),
     state BIGINT NOT NULL CHECK (state BETWEEN 0 AND 4),
     due_ms BIGINT NOT NULL,
     -- Attempts that count against the bound.
