@@ -16,9 +16,11 @@ use super::{Phone, PhoneError, PhoneEvent};
 use crate::jid::Jid;
 use crate::node::{Node, Value};
 use crate::world::Millis;
+use crate::world::mailbox::MAILBOX_MAX;
 
-/// How many sent messages a phone can resend; clients remember a few hundred as well.
-const SENT_MAX: usize = 256;
+/// How many sent messages a phone can resend: as many as the server keeps for a device that is away, which
+/// may ask for each of them once it is back. A real phone has all that it shows.
+const SENT_MAX: usize = MAILBOX_MAX;
 
 /// What a peer shows while somebody writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,4 +404,22 @@ fn devices_at(peer: &Peer, address: &Jid) -> impl Iterator<Item = Target> {
     peer.devices
         .iter()
         .map(move |device| ((account, *device), address.with_device(*device)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_mailbox_holds_can_be_sent_again() {
+        let mut sent = Sent::default();
+        for n in 0..MAILBOX_MAX {
+            sent.remember_peer(&n.to_string(), Vec::new());
+        }
+        assert!(sent.get("0").is_some());
+        sent.remember_peer("one more", Vec::new());
+        assert!(sent.get("0").is_none());
+        assert!(sent.get("1").is_some() && sent.get("one more").is_some());
+        assert_eq!(sent.order.len(), sent.by_id.len());
+    }
 }
