@@ -32,6 +32,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use wagate_network::faults::Direction;
+use wagate_network::transcript::{Note, StanzaEntry};
 
 use clients::Clients;
 use evidence::Evidence;
@@ -78,6 +80,10 @@ pub struct Summary {
     pub retried: u64,
     /// Copies that came over the wire again and that phones hid.
     pub copies: u64,
+    /// Copies that phones could not decrypt, and asked for again.
+    pub unreadable_sent: u64,
+    /// The same for copies that a gateway could not decrypt.
+    pub unreadable_received: u64,
     pub kills: u64,
     pub faults: BTreeMap<String, u64>,
     pub breaches: Vec<Breach>,
@@ -174,6 +180,12 @@ impl Soak {
     }
 }
 
+/// A companion's request for another copy of a message.
+fn asks_again(stanza: &StanzaEntry) -> bool {
+    let retry = stanza.tag == "receipt" && stanza.type_.as_deref() == Some("retry");
+    retry && stanza.direction == Direction::FromDevice && stanza.device != 0
+}
+
 /// Waits for the end of a round and says every ten seconds how it goes.
 async fn watched(rig: &Rig, feeds: &Feeds, say: &impl Fn(String), work: impl Future<Output = ()>) {
     let mut work = std::pin::pin!(work);
@@ -211,11 +223,14 @@ impl Summary {
                 _ => {}
             }
         }
-        let hidden = |note: &wagate_network::transcript::Note| {
-            matches!(note, wagate_network::transcript::Note::Hidden { .. })
-        };
-        let copies = evidence.entries.iter().filter(|entry| hidden(&entry.note));
-        self.copies += copies.count() as u64;
+        for entry in &evidence.entries {
+            match &entry.note {
+                Note::Hidden { .. } => self.copies += 1,
+                Note::Undecryptable { .. } => self.unreadable_sent += 1,
+                Note::Stanza(stanza) if asks_again(stanza) => self.unreadable_received += 1,
+                _ => {}
+            }
+        }
         self.kills += journal.kills;
         for (name, count) in &journal.faults {
             *self.faults.entry(name.clone()).or_default() += count;
@@ -239,6 +254,8 @@ impl Summary {
                 "sent": self.sent, "received": self.received, "refused": self.refused,
                 "failed": self.failed, "delivered": self.delivered, "retried": self.retried,
                 "copies_hidden": self.copies,
+                "unreadable_sent": self.unreadable_sent,
+                "unreadable_received": self.unreadable_received,
             },
             "kills": self.kills,
             "faults": self.faults,
