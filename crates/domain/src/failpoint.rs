@@ -7,13 +7,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Every point, so that a misspelt name is refused at start.
-pub const POINTS: [&str; 6] = [
+pub const POINTS: [&str; 7] = [
     "accepted_committed",
     "claimed",
     "written_not_acked",
     "acked_not_committed",
     "inbound_decrypted",
     "inbound_committed",
+    "asked_again",
 ];
 
 struct Armed {

@@ -149,7 +149,7 @@ impl Soak {
             }
             let plan = self.plan(round);
             watched(&rig, &feeds, &say, drive::run(&rig, &clients, &plan)).await;
-            let unsettled = drain::settle(&rig, &clients, &feeds, self.settle).await;
+            let unsettled = drain::settle(&rig, &clients, &feeds, (marks.1, self.settle)).await;
             let evidence = drain::gather(&rig, &clients, &feeds, (round, marks), unsettled).await?;
             let newest = evidence.entries.last().map_or(marks.1, |entry| entry.seq);
             marks = (marks.1, newest);

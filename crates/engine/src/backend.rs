@@ -1,8 +1,8 @@
 //! The library's storage traits over `wagate_store::device_state`, for one session under one lease.
 //!
 //! Rules that hold for every method here:
-//! - `Ok` means durable: `Db::write` has committed, together with whatever else waited (SL-2). Only a sent
-//!   message's copy for repeats is posted: it is durable with the next commit.
+//! - `Ok` means durable: `Db::write` has committed, together with whatever else waited (SL-2). Only the
+//!   copy of what the library sends by itself is posted: it is durable with the next commit.
 //! - Every write carries the lease's fencing token. A lost lease fails the write and raises [`Rows::lost`],
 //!   upon which the device stops (SL-1).
 //! - A read never answers older than a write that returned: the cache is written through, and a value
@@ -14,6 +14,8 @@ mod device;
 mod missing;
 mod msg_secret;
 mod protocol;
+mod ratchets;
+mod sent;
 mod signal;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -33,6 +35,8 @@ use cache::UserCache;
 pub(crate) use missing::Missing;
 use missing::MissingInbound;
 use protocol::PendingDeletes;
+use ratchets::Ratchets;
+use sent::QueuedIds;
 use wheel::Wheel;
 
 /// The numbers of the kinds of rows. Stored: never renumber, only add.
@@ -80,6 +84,12 @@ pub(crate) struct SessionBackend {
     pending: PendingDeletes,
     pub(crate) missing: MissingInbound,
     sent: Wheel,
+    /// Queued messages on their way.
+    pub(crate) queued: QueuedIds,
+    /// See [`SessionBackend::asked_again`].
+    resend_after: Duration,
+    /// Whether what was decrypted has changed sessions that are not stored.
+    pub(crate) ratchets: Ratchets,
     secrets: Wheel,
     /// See [`SessionBackend::owe_inbound`].
     owed: AtomicBool,
@@ -89,7 +99,7 @@ pub(crate) struct SessionBackend {
 }
 
 impl SessionBackend {
-    pub(crate) fn new(db: Db, lease: Lease, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(db: Db, lease: Lease, clock: Arc<dyn Clock>, resend_after: Duration) -> Self {
         Self {
             rows: Rows {
                 db,
@@ -101,6 +111,9 @@ impl SessionBackend {
             pending: PendingDeletes::default(),
             missing: MissingInbound::default(),
             sent: Wheel::new(kind::SENT_FIRST, 600),
+            queued: QueuedIds::default(),
+            resend_after,
+            ratchets: Ratchets::default(),
             secrets: Wheel::new(kind::MSG_SECRET_FIRST, 8 * 24 * 3600),
             owed: AtomicBool::new(false),
             unkept: AtomicUsize::new(0),

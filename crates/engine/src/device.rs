@@ -182,14 +182,17 @@ impl Device {
             .map_err(|_| EngineError::Overloaded)?;
         let work = {
             let inner = Arc::clone(&self.0.inner);
-            let id = id.as_str().to_owned();
+            let id = id.clone();
             async move {
                 inner.reach(&jid).await?;
-                let options = SendOptions::default().with_message_id(id);
+                inner.store_ratchets().await?;
+                let queued = inner.backend.queued.begin(&id);
+                let options = SendOptions::default().with_message_id(id.as_str());
                 let sent = inner
                     .client
                     .send_message_with_options(jid, message, options)
                     .await;
+                drop(queued);
                 sent.map(drop).map_err(EngineError::from_send)
             }
         };
@@ -464,6 +467,22 @@ impl Inner {
                 tracing::debug!(%error, "the LID of a recipient was not stored");
             }
         }
+        Ok(())
+    }
+
+    /// Stores what was decrypted, so that nothing is encrypted on top of what a crash would undo.
+    async fn store_ratchets(&self) -> Result<(), EngineError> {
+        let ratchets = &self.backend.ratchets;
+        if !ratchets.are_ahead() {
+            return Ok(());
+        }
+        let moved = ratchets.now();
+        let stored = self.client.flush_pending_signal_state().await;
+        stored.map_err(|error| {
+            tracing::debug!(%error, "decrypted messages' keys were not stored before a send");
+            EngineError::Store(StoreError::Busy)
+        })?;
+        ratchets.stored(moved);
         Ok(())
     }
 

@@ -111,6 +111,7 @@ impl Engine {
             shared.db.clone(),
             lease.clone(),
             Arc::clone(&shared.clock),
+            options.resend_after,
         ));
         let storage: Arc<dyn wacore::store::traits::Backend> = Arc::clone(&backend) as _;
         let state = PersistenceManager::new(storage)
@@ -178,8 +179,8 @@ fn cache_config(options: &EngineOptions) -> CacheConfig {
         chat_lanes_capacity: options.chat_lanes.max(1),
         // 650 bytes each, and one for every address that was ever looked at. Locks that are held stay.
         session_locks_capacity: 512,
-        // A few sent messages in memory take the write for later retries out of the send path.
-        recent_messages: CacheEntryConfig::new(Some(Duration::from_secs(300)), 64),
+        // Each retry receipt asks the backend, which notes it.
+        recent_messages: CacheEntryConfig::new(None, 0),
         group_distribution_locks_capacity: 128,
         resend_rate_limiter_capacity: 512,
         seed_msg_secrets_from_history: false,

@@ -22,6 +22,9 @@ pub struct EngineOptions {
     pub connect_timeout: Duration,
     /// A message without the server's answer for that long gets [`crate::EngineEvent::AckTimeout`].
     pub ack_timeout: Duration,
+    /// So long after a device of the recipient asked for a message again, [`wagate_store::messages`] is to
+    /// look whether it has it.
+    pub resend_after: Duration,
     /// Writing one message to the socket, with whatever has to be asked before, takes no longer, or the
     /// connection is replaced, and after as long again the device ends.
     pub send_timeout: Duration,
@@ -48,6 +51,7 @@ impl EngineOptions {
             pace: Pace::default(),
             connect_timeout: Duration::from_secs(15),
             ack_timeout: Duration::from_secs(20),
+            resend_after: Duration::from_secs(10),
             send_timeout: Duration::from_secs(90),
             acks_max: 4096,
             prekeys: 200,

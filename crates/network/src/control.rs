@@ -72,6 +72,7 @@ fn documented() -> OpenApiRouter<Network> {
         .routes(routes!(chats::screen))
         .routes(routes!(chats::read))
         .routes(routes!(chats::typing))
+        .routes(routes!(chats::lose_keys))
         .routes(routes!(chats::presence))
         .routes(routes!(chats::block))
         .routes(routes!(faults::list, faults::add, faults::clear))

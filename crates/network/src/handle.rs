@@ -268,6 +268,15 @@ impl PhoneHandle {
         Ok(())
     }
 
+    /// Loses the keys that the phone shares with a peer; answers with how many of his devices.
+    ///
+    /// # Errors
+    /// When `peer` is no address.
+    pub fn lose_keys(&self, peer: &str) -> Result<usize, HandleError> {
+        let peer = address(peer)?;
+        self.with(|phone, _, port| phone.lose_keys(&peer, port))
+    }
+
     /// Shows a peer that the owner writes, records or stopped.
     ///
     /// # Errors

@@ -246,6 +246,13 @@ impl Phone {
         self.decrypt = decrypt;
     }
 
+    /// Loses the keys that it shares with a peer's devices, as a phone does that was set up anew: what they
+    /// send next cannot be decrypted, and is asked for again. Answers how many sessions there were.
+    pub fn lose_keys(&mut self, peer: &Jid, port: &mut dyn PhonePort) -> usize {
+        port.peer(peer)
+            .map_or(0, |peer| self.signal.forget_account(peer.account))
+    }
+
     pub fn set_push_name(&mut self, push_name: impl Into<String>) {
         self.me.push_name = Some(push_name.into());
     }

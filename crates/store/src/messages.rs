@@ -9,6 +9,7 @@ mod accept;
 mod apply;
 mod inbound;
 mod moves;
+mod resend;
 
 use std::collections::HashMap;
 
@@ -18,6 +19,10 @@ use wagate_domain::{Jid, MessageId, SessionId, SessionName, TenantId, Timestamp,
 pub use accept::{Accepted, NewOutbound, accept};
 pub use apply::{Applied, Update, apply, apply_many, cancel};
 pub use inbound::{Inserted, NewInbound, has_inbound, insert_inbound};
+pub use resend::{
+    DueResends, RESENDS_MAX, Resend, note_asked_again, sent_content, sessions_to_resend,
+    take_due_resends,
+};
 pub use wagate_domain::message::Priority;
 
 pub(crate) use moves::{Counts, Owner, TRACKED, Tracked, flush_counts, tracked, write_moves};

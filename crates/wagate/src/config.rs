@@ -86,6 +86,7 @@ pub struct WorkerConfig {
     pub link_timeout: Duration,
     pub link_qr_max: u32,
     pub ack_timeout: Duration,
+    pub resend_after: Duration,
     pub reconnect_within: Duration,
 }
 
@@ -285,6 +286,10 @@ fn read_worker(r: &mut Reader) -> WorkerConfig {
         link_timeout: r.duration("worker.link_timeout", secs(1)..=secs(1_800)),
         link_qr_max: r.number("worker.link_qr_max", 1..=60),
         ack_timeout: r.duration("worker.ack_timeout", Duration::from_millis(100)..=secs(300)),
+        resend_after: r.duration(
+            "worker.resend_after",
+            Duration::from_millis(100)..=secs(3_600),
+        ),
         reconnect_within: r.duration("worker.reconnect_within", secs(1)..=secs(900)),
     }
 }

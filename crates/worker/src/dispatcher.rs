@@ -3,7 +3,7 @@
 //! A wake-up from the bus goes straight to the session's actor, which claims when it is connected and has
 //! a slot free (`queue::claim`, under its own lease). A wake-up may be lost; so each tick asks the
 //! database which of this worker's sessions have something due, which also finds retries whose wait is
-//! over. The same tick ends what is past its validity, whoever runs its session and whether or not
+//! over, and messages that a device asked for again. The same tick ends what is past its validity, whoever runs its session and whether or not
 //! anybody does.
 
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use std::sync::Arc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use wagate_store::bus::{BusMessage, Heard};
-use wagate_store::{StoreError, queue};
+use wagate_store::{StoreError, messages, queue};
 
+use crate::session::Control;
 use crate::worker::Shared;
 
 /// Messages that one look ends at most, and looks of one tick.
@@ -88,17 +89,22 @@ async fn expire(shared: &Shared) -> Result<(), StoreError> {
 async fn wake_due(shared: &Shared) {
     let worker = shared.options.id.clone();
     let now = shared.clock.now();
-    match shared
-        .db
-        .read(move |tx| queue::due_sessions(tx, &worker, now))
-        .await
-    {
-        Ok(due) => {
+    let looked = shared.db.read(move |tx| {
+        let due = queue::due_sessions(tx, &worker, now)?;
+        Ok((due, messages::sessions_to_resend(tx, &worker, now)?))
+    });
+    match looked.await {
+        Ok((due, asked_again)) => {
             let handles = shared.handles();
-            for session in due {
-                if let Some(handle) = handles.get(&session) {
-                    handle.wake();
-                }
+            for handle in due.iter().filter_map(|session| handles.get(session)) {
+                handle.wake();
+            }
+            for handle in asked_again
+                .iter()
+                .filter_map(|session| handles.get(session))
+            {
+                // A full lane: the next tick says it again.
+                handle.tell(Control::Resend);
             }
         }
         Err(error) => {

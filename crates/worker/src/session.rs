@@ -34,6 +34,8 @@ pub(crate) enum Control {
     DesiredChanged,
     /// The network seems to be back: do not wait for the end of a back-off.
     Nudge,
+    /// Devices that asked for a message again may still be without it.
+    Resend,
     /// The process stops.
     Shutdown,
 }

@@ -37,6 +37,9 @@ pub struct WorkerOptions {
     pub concurrency: usize,
     /// Attempts after the first that a message gets.
     pub retries_max: u32,
+    /// How long a message that a device asked for again may go unconfirmed before it is sent again; the
+    /// wait doubles each time.
+    pub resend_after: Duration,
     /// How long linking may take, and how many QR texts it may show.
     pub link_timeout: Duration,
     pub link_qr_max: u32,
@@ -66,6 +69,7 @@ impl WorkerOptions {
             restore_per_second: 200,
             concurrency: 3,
             retries_max: limits::SEND_ATTEMPTS_MAX,
+            resend_after: Duration::from_secs(10),
             link_timeout: limits::LINK_WAIT_MAX,
             link_qr_max: 6,
             drain_within: Duration::from_secs(5),

@@ -1,11 +1,13 @@
 //! After the faults: brings everything back, waits, bounded, until all is settled (R11), and gathers the
 //! round's evidence.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
 use wagate_network::handle::PhoneHandle;
+use wagate_network::transcript::Note;
 use wagate_network::world::World;
 
 use super::clients::Clients;
@@ -19,6 +21,8 @@ use super::rig::{Rig, reads_by_himself};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Receipts follow what was sent within this, or were lost where that is allowed.
 const RECEIPTS_WITHIN: Duration = Duration::from_secs(5);
+/// A message that a phone asked for again is sent again within this, many times over.
+const RESENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Whoever reads by himself does so within this, unless his receipt was lost.
 const READS_WITHIN: Duration = Duration::from_secs(1);
 /// Reading something that is there may be tried so often.
@@ -29,7 +33,13 @@ const HISTORIES_MAX: usize = 300;
 const NAMED_MAX: usize = 20;
 
 /// Ends all faults and waits for the end of the work, `bound` long at most; what was waited for in vain.
-pub async fn settle(rig: &Rig, clients: &Clients, feeds: &Feeds, bound: Duration) -> Vec<String> {
+/// The round's entries in the network's transcript begin behind `from`.
+pub async fn settle(
+    rig: &Rig,
+    clients: &Clients,
+    feeds: &Feeds,
+    (from, bound): (u64, Duration),
+) -> Vec<String> {
     rig.network.with_world(|world, _, _| world.faults.clear());
     for hand in &rig.hands {
         hand.order(Order::Settle).await;
@@ -56,7 +66,30 @@ pub async fn settle(rig: &Rig, clients: &Clients, feeds: &Feeds, bound: Duration
     while delivered.elapsed() < READS_WITHIN && awaits_readers(rig, feeds) {
         sleep(LOOK_EVERY).await;
     }
+    let asked = Instant::now();
+    while asked.elapsed() < RESENDS_WITHIN && awaits_resends(rig, from) {
+        sleep(Duration::from_secs(1)).await;
+    }
     Vec::new()
+}
+
+/// A phone asked for a message again that no phone of that number shows, and that WhatsApp took.
+fn awaits_resends(rig: &Rig, from: u64) -> bool {
+    rig.network.with_world(|world, _, _| {
+        let mut asked: HashSet<(&str, &str)> = HashSet::new();
+        for entry in world.transcript.entries(from) {
+            match &entry.note {
+                Note::Undecryptable { phone, id, .. } => {
+                    asked.insert((phone, id));
+                }
+                Note::Shown(shown) => {
+                    asked.remove(&(shown.phone.as_str(), shown.id.as_str()));
+                }
+                _ => {}
+            }
+        }
+        !asked.is_empty()
+    })
 }
 
 fn awaits_receipts(feeds: &Feeds) -> bool {

@@ -30,8 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LINK_MAX: Duration = Duration::from_secs(60);
 
 /// Settings of every gateway of a run: what takes long by default is short here.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("WAGATE_WORKER__ACK_TIMEOUT", "3s"),
+    ("WAGATE_WORKER__RESEND_AFTER", "1s"),
     ("WAGATE_WORKER__LEASE_TTL", "3s"),
     ("WAGATE_WORKER__TICK", "500ms"),
     ("WAGATE_WORKER__RECONNECT_WITHIN", "10s"),

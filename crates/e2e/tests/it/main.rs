@@ -22,6 +22,7 @@ mod production;
 mod queue;
 mod receiving;
 mod reconnect;
+mod resend;
 mod soak;
 mod states;
 mod support;

@@ -434,35 +434,11 @@ impl ProtocolStore for SessionBackend {
         message_id: &str,
         payload: &[u8],
     ) -> Result<()> {
-        let put = Put {
-            kind: self.sent.spoke(self.clock.now().as_secs()),
-            key: pair_key(chat_jid, message_id),
-            value: payload.to_vec(),
-        };
-        // The library answers from memory meanwhile. What is handed over goes with the next commit, so it
-        // is durable before the message can be known as sent.
-        self.rows.post(&[put]).await
+        self.keep_sent(chat_jid, message_id, payload).await
     }
 
     async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
-        let key = pair_key(chat_jid, message_id);
-        let kinds: Vec<_> = self.sent.kinds().collect();
-        self.rows
-            .write(move |tx, lease| {
-                // One transaction on the one writer: two takers cannot both find it. A message that
-                // was sent again sits in two spokes; both go.
-                let mut taken = None;
-                for kind in kinds {
-                    if let Some(value) = device_state::get(tx, &lease.session, kind, &key)? {
-                        let one = std::slice::from_ref(&key);
-                        if device_state::delete_many(tx, lease, kind, one)? > 0 {
-                            taken = Some(value);
-                        }
-                    }
-                }
-                Ok(taken)
-            })
-            .await
+        self.asked_again(chat_jid, message_id).await
     }
 
     async fn delete_expired_sent_messages(&self, cutoff_timestamp: i64) -> Result<u32> {
@@ -515,6 +491,7 @@ impl ProtocolStore for SessionBackend {
             })
         })
         .await?;
+        self.ratchets.moved();
         self.pending
             .with(|pending| pending.retain(|key| !done.contains(key)));
         Ok(())

@@ -101,7 +101,10 @@ impl SignalStore for SessionBackend {
                 return Ok(());
             }
         }
-        self.put_user_rows(puts(kind::SESSION, sessions)).await
+        let moved = self.ratchets.now();
+        self.put_user_rows(puts(kind::SESSION, sessions)).await?;
+        self.ratchets.stored(moved);
+        Ok(())
     }
 
     async fn delete_session(&self, address: &str) -> Result<()> {

@@ -21,6 +21,7 @@ use wagate_store::{DbOptions, MasterKey, Sealer, leases, sessions, tenants};
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+const RESEND_AFTER: Duration = Duration::from_secs(10);
 
 /// A database with one session that is held, and the backend for it.
 pub(crate) struct Bench {
@@ -53,7 +54,12 @@ impl Bench {
             .await
             .unwrap();
         let clock = ManualClock::at(NOW);
-        let backend = SessionBackend::new(db.clone(), lease.clone(), Arc::new(clock.clone()));
+        let backend = SessionBackend::new(
+            db.clone(),
+            lease.clone(),
+            Arc::new(clock.clone()),
+            RESEND_AFTER,
+        );
         Self {
             folder,
             key,
@@ -87,7 +93,12 @@ impl Bench {
         drop(backend);
         db.close().await;
         let db = Self::db(&folder, &key, |_| {}).await;
-        let backend = SessionBackend::new(db.clone(), lease.clone(), Arc::new(clock.clone()));
+        let backend = SessionBackend::new(
+            db.clone(),
+            lease.clone(),
+            Arc::new(clock.clone()),
+            RESEND_AFTER,
+        );
         Self {
             folder,
             key,

@@ -151,6 +151,42 @@ pub(super) async fn read(
     done(Read { read })
 }
 
+/// Whose keys a phone loses.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoseKeys {
+    /// A number or an address.
+    peer: String,
+}
+
+/// How many of the peer's devices the phone had keys for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Lost {
+    sessions: usize,
+}
+
+/// Loses the keys that a phone shares with a peer, as one that was set up anew: what the peer sends next
+/// cannot be decrypted, and the phone asks for it again.
+#[utoipa::path(post, path = "/control/v1/accounts/{phone}/lose-keys", tag = "chats",
+    params(("phone" = String, Path, description = "The number, with or without `+`")),
+    request_body = LoseKeys, responses(
+    (status = 200, body = Success<Lost>),
+    (status = 404, body = Failure),
+    (status = 422, body = Failure),
+))]
+pub(super) async fn lose_keys(
+    State(network): State<Network>,
+    Place(phone): Place<String>,
+    Body(body): Body<LoseKeys>,
+) -> Answer<Lost> {
+    let account = find(&network, &phone)?;
+    let peer = address("peer", &body.peer)?;
+    let sessions = network
+        .with_phone(account, |phone, _, port| phone.lose_keys(&peer, port))
+        .ok_or_else(gone)?;
+    done(Lost { sessions })
+}
+
 /// What a peer shows while somebody writes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

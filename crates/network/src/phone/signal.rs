@@ -91,6 +91,14 @@ impl Signal {
         self.sessions.0.remove(&address(device));
     }
 
+    /// Forgets the sessions with all devices of an account, and says how many there were.
+    pub(super) fn forget_account(&mut self, account: AccountId) -> usize {
+        let before = self.sessions.0.len();
+        let name = account.0.to_string();
+        self.sessions.0.retain(|address, _| address.name() != name);
+        before - self.sessions.0.len()
+    }
+
     /// Opens a session with a device whose keys the server handed out.
     pub(super) fn establish(
         &mut self,

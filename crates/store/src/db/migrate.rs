@@ -14,6 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("pacing", include_str!("../migrations/0003_pacing.sql")),
     ("narrow", include_str!("../migrations/0004_narrow.sql")),
     ("chat", include_str!("../migrations/0005_chat.sql")),
+    ("resends", include_str!("../migrations/0006_resends.sql")),
 ];
 
 /// What [`crate::Db::migrate`] did: nothing when the versions are equal.

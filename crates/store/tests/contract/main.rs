@@ -34,6 +34,7 @@ mod queue_admin;
 mod queue_lists;
 mod queue_races;
 mod queue_settings;
+mod resends;
 mod sessions;
 mod states;
 mod tenancy;

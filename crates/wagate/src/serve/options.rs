@@ -33,6 +33,7 @@ pub(crate) fn engine_options(config: &Config) -> Result<EngineOptions, StartErro
         at_once: whatsapp.connecting_max,
     };
     options.ack_timeout = config.worker.ack_timeout;
+    options.resend_after = config.worker.resend_after;
     // Whoever waits less for an acknowledgement waits less for any answer.
     let usual = options.liveness;
     options.liveness.answer_within = usual.answer_within.min(config.worker.ack_timeout);
@@ -97,6 +98,7 @@ pub(super) fn worker_options(config: &Config, address: SocketAddr) -> WorkerOpti
         tick: worker.tick,
         restore_per_second: worker.restore_per_second,
         concurrency: worker.concurrency,
+        resend_after: worker.resend_after,
         link_timeout: worker.link_timeout,
         link_qr_max: worker.link_qr_max,
         // Half of the whole: the other half is for closing what is left.

@@ -7,6 +7,7 @@
 
 mod acts;
 mod commit;
+mod resend;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -260,6 +261,7 @@ impl Actor {
         match control {
             Control::Nudge => Ok(Some(Input::Nudge)),
             Control::Shutdown => Ok(Some(Input::Shutdown)),
+            Control::Resend => self.resend().await.map(|()| None),
             Control::DesiredChanged => {
                 let session = self.lease.session.clone();
                 match self

@@ -430,7 +430,8 @@ impl Core {
         }
     }
 
-    fn may_send(&self) -> bool {
+    /// Connected, and meant to be.
+    pub(crate) fn may_send(&self) -> bool {
         self.online && self.goal == Goal::Run
     }
 

@@ -83,7 +83,7 @@ impl Actor {
     }
 
     /// Waits for something, and takes what the device says meanwhile for the next turn.
-    async fn listening<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn listening<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             let room = self.backlog.len() < EVENTS_MAX;
