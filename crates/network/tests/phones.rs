@@ -14,6 +14,7 @@ use wagate_network::phone::{
     Answer, Behaviour, LinkError, Outgoing, PhoneError, ScriptRule, Target,
 };
 use wagate_network::phones::PhonesOptions;
+use wagate_network::transcript::Note;
 use wagate_network::world::{AccountPatch, AccountSpec};
 
 const A: &str = "6281100000001";
@@ -143,6 +144,30 @@ async fn an_echo_types_reads_and_answers() {
     town.ana.expect_receipt(&id, "read").await.unwrap();
     let answer = town.ana.expect("the echo", |m| !m.from_me).await.unwrap();
     assert_eq!(answer.text.as_deref(), Some("ping"));
+    town.judge().await;
+}
+
+#[tokio::test]
+async fn a_phone_that_lost_its_keys_asks_again_and_shows_the_message_once() {
+    let town = town().await;
+    for text in ["one", "two"] {
+        let id = town.ana.send(B, text).await.unwrap();
+        town.ana.expect_receipt(&id, "delivered").await.unwrap();
+        let id = town.budi.send(A, text).await.unwrap();
+        town.budi.expect_receipt(&id, "delivered").await.unwrap();
+    }
+    assert_eq!(town.budi.lose_keys(A).unwrap(), 1);
+    assert_eq!(town.budi.lose_keys(A).unwrap(), 0);
+    let id = town.ana.send(B, "three").await.unwrap();
+    town.ana.expect_receipt(&id, "delivered").await.unwrap();
+    let asked_again = town.network.with_world(|world, _, _| {
+        let mut entries = world.transcript.entries(0);
+        entries.any(|entry| matches!(entry.note, Note::Undecryptable { .. }))
+    });
+    assert!(asked_again);
+    let texts = town.budi.texts();
+    assert_eq!(texts.iter().filter(|text| *text == "three").count(), 1);
+    assert!(town.budi.lose_keys("").is_err());
     town.judge().await;
 }
 

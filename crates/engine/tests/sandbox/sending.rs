@@ -10,6 +10,36 @@ use wagate_network::transcript::{Entry, Note};
 use crate::harness::{A, B, Harness, content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_decrypted_is_stored_before_something_else_is_encrypted() {
+    let harness = Harness::start().await;
+    let (lease, mut companion) = harness.linked(A).await;
+    let peer = harness.phone(B);
+    for text in ["one", "two"] {
+        let id = companion.send(B, text).await;
+        companion.receipt(&id, ReceiptKind::Delivered).await;
+        peer.send(A, text).await.unwrap();
+        companion.sink.text(text).await;
+    }
+    // Everything is stored when a device has stopped. The first send of a new one takes a number of
+    // counters and stores that, so that the next needs no write for them.
+    companion.stop().await;
+    let mut companion = harness.open(&lease).await;
+    companion.connected().await;
+    let id = companion.send(B, "first").await;
+    companion.receipt(&id, ReceiptKind::Delivered).await;
+    let before = harness.stored_sessions(&lease).await;
+    peer.send(A, "three").await.unwrap();
+    companion.sink.text("three").await;
+    // By itself the library would store what it decrypted 25 ms later.
+    companion.send(B, "four").await;
+    let after = harness.stored_sessions(&lease).await;
+    let same = before.iter().filter(|row| after.contains(row)).count();
+    assert_eq!((before.len() - same, after.len()), (1, before.len()));
+    companion.stop().await;
+    harness.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_is_acknowledged_delivered_and_read() {
     let harness = Harness::start().await;
     let (_, mut companion) = harness.linked(A).await;

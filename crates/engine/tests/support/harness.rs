@@ -133,6 +133,16 @@ impl Harness {
         self.db.write(forget).await.unwrap()
     }
 
+    /// The Signal sessions as they are stored.
+    pub(crate) async fn stored_sessions(&self, lease: &Lease) -> Vec<(String, Vec<u8>)> {
+        // `backend::kind::SESSION`.
+        let (kind, session) = (StateKind(3), lease.session.clone());
+        self.db
+            .read(move |tx| device_state::load_all(tx, &session, kind))
+            .await
+            .unwrap()
+    }
+
     /// A device on that session's state, started.
     pub(crate) async fn open(&self, lease: &Lease) -> Companion {
         let companion = self.open_stopped(lease).await;

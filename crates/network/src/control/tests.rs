@@ -88,7 +88,7 @@ async fn the_document_describes_every_operation() {
             assert!(operation["tags"].is_array(), "{method} {path} has no tag");
         }
     }
-    assert_eq!(operations, 27);
+    assert_eq!(operations, 28);
 }
 
 #[tokio::test]
@@ -175,6 +175,14 @@ async fn bad_orders_to_phones_are_refused_by_the_name_of_the_field() {
             "invalid",
             "state",
         ),
+        (
+            own("lose-keys"),
+            json!({"peer": "nobody"}),
+            422,
+            "invalid",
+            "peer",
+        ),
+        (own("lose-keys"), json!({}), 422, "invalid", "peer"),
         (
             "/accounts/999999/read".into(),
             json!({"chat": A}),

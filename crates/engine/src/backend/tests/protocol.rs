@@ -3,9 +3,10 @@
 use wacore::store::Device;
 use wagate_domain::{Content, Jid, WaMessageId};
 use wagate_store::device_state;
-use wagate_store::messages::{self, NewInbound};
+use wagate_store::messages::{self, NewInbound, NewOutbound, Priority};
 
 use super::*;
+use crate::outbound;
 
 #[tokio::test]
 async fn lid_mappings_are_found_from_both_sides() {
@@ -256,6 +257,54 @@ async fn a_sent_message_is_taken_once() {
     }
     assert_eq!(taken, 1);
     assert_eq!(store.take_sent_message("2@lid", "M").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_queued_message_is_not_written_twice_and_can_be_asked_for() {
+    let bench = Bench::new().await;
+    let store = &bench.backend;
+    let lease = bench.lease.clone();
+    let message = bench
+        .db
+        .write(move |tx| {
+            let new = NewOutbound {
+                session: lease.session.clone(),
+                chat: Jid::pn("6281234567890"),
+                content: Content::Text {
+                    text: "hello".to_owned(),
+                },
+                priority: Priority::Normal,
+                not_before: None,
+                expires_at: None,
+                idempotency: None,
+            };
+            Ok(messages::accept(tx, &lease.tenant, new, NOW)?.message)
+        })
+        .await
+        .unwrap();
+    let id = message.wa_id.as_str();
+    let wire = outbound::message(&message.content).unwrap();
+    let queued = store.queued.begin(&message.wa_id);
+    store
+        .store_sent_message("1@lid", id, b"ignored")
+        .await
+        .unwrap();
+    drop(queued);
+    // However often, and by whatever address of the chat.
+    for chat in ["1@lid", "6281234567890@s.whatsapp.net"] {
+        let found = store.take_sent_message(chat, id).await.unwrap();
+        assert_eq!(found, Some(waproto::codec::message_to_vec(&wire)));
+    }
+    // It is watched from now on.
+    let worker = WorkerId::parse("one").unwrap();
+    let watched = bench.db.read(move |tx| {
+        let later = NOW.plus(RESEND_AFTER);
+        Ok((
+            messages::sessions_to_resend(tx, &worker, NOW)?.len(),
+            messages::sessions_to_resend(tx, &worker, later)?.len(),
+        ))
+    });
+    assert_eq!(watched.await.unwrap(), (0, 1));
 }
 
 #[tokio::test]
