@@ -1,5 +1,7 @@
 //! Sends again what a recipient's device asked for again, and no device has confirmed since.
 
+use std::sync::Arc;
+
 use wagate_engine::Device;
 use wagate_store::StoreError;
 use wagate_store::messages::{self, DueResends, Resend};
@@ -17,7 +19,7 @@ impl Actor {
         let Some(device) = self.device.clone() else {
             return Ok(());
         };
-        let (shared, lease) = (self.shared.clone(), self.lease.clone());
+        let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
         let first = shared.options.resend_after;
         let tenant = lease.tenant.clone();
         let taken = shared.db.write_for(&tenant, move |tx| {
