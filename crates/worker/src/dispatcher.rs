@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use wagate_store::bus::{BusMessage, Heard};
 use wagate_store::{StoreError, messages, queue};
 
-use crate::session::Control;
+use crate::session::{Control, longest_resend_wait};
 use crate::worker::Shared;
 
 /// Messages that one look ends at most, and looks of one tick.
@@ -89,9 +89,13 @@ async fn expire(shared: &Shared) -> Result<(), StoreError> {
 async fn wake_due(shared: &Shared) {
     let worker = shared.options.id.clone();
     let now = shared.clock.now();
+    let longest = longest_resend_wait(shared.options.resend_after);
     let looked = shared.db.read(move |tx| {
         let due = queue::due_sessions(tx, &worker, now)?;
-        Ok((due, messages::sessions_to_resend(tx, &worker, now)?))
+        Ok((
+            due,
+            messages::sessions_to_resend(tx, &worker, now, longest)?,
+        ))
     });
     match looked.await {
         Ok((due, asked_again)) => {

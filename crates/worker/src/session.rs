@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use wagate_domain::LinkState;
 use wagate_store::Lease;
 
-pub(crate) use actor::{Actor, Outcome};
+pub(crate) use actor::{Actor, Outcome, longest_resend_wait};
 pub(crate) use step::Bounds;
 pub(crate) use unsaved::LeftBehind;
 

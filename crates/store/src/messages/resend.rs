@@ -16,8 +16,8 @@ use crate::leases::Lease;
 
 /// How often a message is sent again before it is given up.
 pub const RESENDS_MAX: u32 = 5;
-/// Rows that one look takes.
-const LOOK_MAX: u32 = 100;
+/// Messages of a session that one look sends again.
+const LOOK_MAX: u32 = 20;
 
 /// A message to be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,21 +75,24 @@ pub fn note_asked_again(
 }
 
 /// The sessions of a worker that have a request to look after.
+///
+/// No wait is longer than `longest`: what is due later was written by a clock that was ahead, and is due.
 pub fn sessions_to_resend(
     tx: &mut Tx<'_>,
     worker: &WorkerId,
     now: Timestamp,
+    longest: Duration,
 ) -> Result<Vec<SessionId>, StoreError> {
     tx.query(
         "SELECT DISTINCT r.session_id FROM resends r JOIN leases l ON l.session_id = r.session_id \
-         WHERE r.due_ms <= $2 AND l.worker_id = $1",
-        params![worker, now],
+         WHERE (r.due_ms <= $2 OR r.due_ms > $3) AND l.worker_id = $1",
+        params![worker, now, now.plus(longest)],
         |row| row.parse(0),
     )
 }
 
 /// Takes the messages of a session that are to be sent again now. `wait` says how long after its n-th
-/// time, from 0, a message is looked at again.
+/// time, from 0, a message is looked at again; the wait after the last is the longest.
 ///
 /// A message that was confirmed meanwhile is watched no longer; one that the queue is still sending is
 /// looked at later.
@@ -103,8 +106,9 @@ pub fn take_due_resends(
     let rows: Vec<(i64, u32, MessageState, MessageId, WaMessageId, Jid, Content)> = tx.query(
         "SELECT r.message_seq, r.times, m.state, m.id, m.wa_id, m.chat, m.content \
          FROM resends r JOIN messages m ON m.seq = r.message_seq \
-         WHERE r.due_ms <= $2 AND r.session_id = $1 ORDER BY r.due_ms LIMIT $3",
-        params![&lease.session, now, LOOK_MAX],
+         WHERE (r.due_ms <= $2 OR r.due_ms > $3) AND r.session_id = $1 \
+         ORDER BY r.due_ms LIMIT $4",
+        params![&lease.session, now, now.plus(wait(RESENDS_MAX)), LOOK_MAX],
         |row| {
             Ok((
                 row.int(0)?,

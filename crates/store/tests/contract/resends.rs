@@ -19,6 +19,7 @@ contract!(
     only_ones_own_unconfirmed_messages_can_be_asked_for,
     a_request_belongs_to_whoever_holds_the_session,
     a_message_that_goes_takes_its_request_along,
+    a_clock_that_was_ahead_delays_nothing,
 );
 
 async fn ask(f: &Fixture, lease: &Lease, wa_id: &WaMessageId, due: Timestamp) -> bool {
@@ -27,10 +28,14 @@ async fn ask(f: &Fixture, lease: &Lease, wa_id: &WaMessageId, due: Timestamp) ->
         .await
 }
 
-/// Looks after what is due; the waits are 10 seconds and as much more each time.
+/// The waits are 10 seconds and as much more each time.
+fn wait(time: u32) -> Duration {
+    Duration::from_secs(10) * (time + 1)
+}
+
+/// Looks after what is due.
 async fn due(f: &Fixture, lease: &Lease, now: Timestamp) -> DueResends {
     let lease = lease.clone();
-    let wait = |time: u32| Duration::from_secs(10) * (time + 1);
     f.write(move |tx| messages::take_due_resends(tx, &lease, now, wait))
         .await
 }
@@ -38,7 +43,8 @@ async fn due(f: &Fixture, lease: &Lease, now: Timestamp) -> DueResends {
 /// The worker's sessions with something due.
 async fn worked_on(f: &Fixture, worker: &'static str, now: Timestamp) -> usize {
     let worker = WorkerId::parse(worker).unwrap();
-    f.read(move |tx| messages::sessions_to_resend(tx, &worker, now))
+    let longest = wait(RESENDS_MAX);
+    f.read(move |tx| messages::sessions_to_resend(tx, &worker, now, longest))
         .await
         .len()
 }
@@ -72,7 +78,7 @@ async fn a_message_that_was_asked_for_is_sent_again_and_then_given_up(f: Fixture
             (&resend.chat, resend.content.as_text()),
             (&message.chat, Some("hello"))
         );
-        let next = now.plus(Duration::from_secs(10) * (time + 1));
+        let next = now.plus(wait(time));
         let before = next.minus(Duration::from_secs(1));
         assert_eq!(due(&f, &lease, before).await, DueResends::default());
         now = next;
@@ -153,7 +159,7 @@ async fn a_request_belongs_to_whoever_holds_the_session(f: Fixture) {
     };
     assert!(matches!(asked, Err(StoreError::LeaseLost)), "{asked:?}");
     let looked =
-        f.db.write(move |tx| messages::take_due_resends(tx, &stale, after(10), |_| Duration::ZERO))
+        f.db.write(move |tx| messages::take_due_resends(tx, &stale, after(10), wait))
             .await;
     assert!(matches!(looked, Err(StoreError::LeaseLost)), "{looked:?}");
 }
@@ -174,4 +180,13 @@ async fn a_message_that_goes_takes_its_request_along(f: Fixture) {
         }
     }
     assert_eq!(worked_on(&f, "w1", after(10)).await, 0);
+}
+
+async fn a_clock_that_was_ahead_delays_nothing(f: Fixture) {
+    let (session, lease) = f.running().await;
+    let message = sent(&f, (&session, &lease), "hello").await;
+    ask(&f, &lease, &message.wa_id, after(3_600)).await;
+    assert_eq!(worked_on(&f, "w1", NOW).await, 1);
+    assert_eq!(due(&f, &lease, NOW).await.resends.len(), 1);
+    assert_eq!(worked_on(&f, "w1", after(1)).await, 0);
 }

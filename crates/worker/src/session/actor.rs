@@ -9,6 +9,8 @@ mod acts;
 mod commit;
 mod resend;
 
+pub(crate) use resend::longest_resend_wait;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -298,10 +298,10 @@ async fn a_queued_message_is_not_written_twice_and_can_be_asked_for() {
     // It is watched from now on.
     let worker = WorkerId::parse("one").unwrap();
     let watched = bench.db.read(move |tx| {
-        let later = NOW.plus(RESEND_AFTER);
+        let (later, longest) = (NOW.plus(RESEND_AFTER), RESEND_AFTER);
         Ok((
-            messages::sessions_to_resend(tx, &worker, NOW)?.len(),
-            messages::sessions_to_resend(tx, &worker, later)?.len(),
+            messages::sessions_to_resend(tx, &worker, NOW, longest)?.len(),
+            messages::sessions_to_resend(tx, &worker, later, longest)?.len(),
         ))
     });
     assert_eq!(watched.await.unwrap(), (0, 1));

@@ -1,6 +1,7 @@
 //! Sends again what a recipient's device asked for again, and no device has confirmed since.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wagate_engine::Device;
 use wagate_store::StoreError;
@@ -21,9 +22,10 @@ impl Actor {
         };
         let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
         let first = shared.options.resend_after;
+        let wait = move |time| wait_after(first, time);
         let tenant = lease.tenant.clone();
         let taken = shared.db.write_for(&tenant, move |tx| {
-            messages::take_due_resends(tx, &lease, now, |time| first * 2_u32.pow(time.min(10)))
+            messages::take_due_resends(tx, &lease, now, wait)
         });
         let DueResends { resends, given_up } = match self.listening(taken).await {
             Ok(due) => due,
@@ -51,6 +53,16 @@ impl Actor {
         }
         Ok(())
     }
+}
+
+/// No message is looked at again later than this.
+pub(crate) fn longest_resend_wait(first: Duration) -> Duration {
+    wait_after(first, messages::RESENDS_MAX)
+}
+
+/// How long after its n-th time, from 0, a message is looked at again.
+fn wait_after(first: Duration, time: u32) -> Duration {
+    first * 2_u32.pow(time.min(messages::RESENDS_MAX))
 }
 
 /// Sends a message once more. Whether it arrived, the next look says.
