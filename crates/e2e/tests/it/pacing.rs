@@ -159,6 +159,38 @@ async fn too_many_questions_wait_for_the_time_that_whatsapp_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_for_too_many_requests_pauses_the_session() {
+    let harness = harness().await;
+    let owner = harness.account(OWNER, "Ayu").unwrap();
+    let friend = harness.account(FRIEND, "Budi").unwrap();
+    harness.link("hurried", &owner).await.unwrap();
+    owner.stream_error("429").await.unwrap();
+    let paused = harness
+        .until("the pause in the status", || async {
+            let seen = harness.session("hurried").await?;
+            let there = seen["pauses"].as_array().is_some_and(|p| !p.is_empty());
+            Ok((there, seen))
+        })
+        .await
+        .unwrap();
+    assert_eq!(paused["pauses"][0]["scope"], "all", "{paused}");
+    assert_eq!(paused["pauses"][0]["reason"], "rate_limited", "{paused}");
+    let id = harness.send("hurried", &friend, "can wait").await.unwrap();
+    // The connection comes back long before the pause ends, and nothing goes out.
+    harness.until_session("hurried", "connected").await.unwrap();
+    let answer = harness
+        .post_text("hurried", FRIEND, "this too", "1")
+        .await
+        .unwrap();
+    assert_eq!(answer.data()["status"], "queued");
+    assert_eq!(harness.message(&id).await.unwrap()["status"], "queued");
+    assert!(friend.texts().is_empty());
+    let names = names_of_events(&harness).await;
+    assert!(names.iter().any(|name| name == "session.paused"));
+    harness.check().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ban_for_a_time_ends_by_itself() {
     let harness = harness().await;
     let owner = harness.account(OWNER, "Ayu").unwrap();

@@ -75,5 +75,13 @@ async fn a_silent_connection_is_noticed_and_replaced() {
         .unwrap();
     harness.until_message(&id, "delivered").await.unwrap();
     assert_eq!(friend.texts(), ["into the silence"]);
+    // The tenant is told, once for this silence.
+    let events = harness.events().await.unwrap();
+    let silent: Vec<_> = events
+        .iter()
+        .filter(|event| event["type"] == "session.silent")
+        .collect();
+    assert_eq!(silent.len(), 1, "{events:?}");
+    assert_eq!(silent[0]["data"]["session"], "silent");
     harness.check().unwrap();
 }
