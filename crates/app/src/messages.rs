@@ -4,6 +4,7 @@
 //! the queue, its idempotency key and its event (MP-1, MP-2, EV-1). Nothing that goes wrong after that
 //! commit may look as if it was not accepted: the answer then says `queued`.
 
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ impl App {
         filter: MessageFilter,
         page: PageRequest,
     ) -> Result<Page<Message>, AppError> {
-        check_cursor(&page)?;
+        check_cursor::<i64>(&page)?;
         let (caller, session) = (caller.clone(), session.clone());
         let listed = self
             .db()
@@ -138,7 +139,7 @@ impl App {
         session: &SessionName,
         page: PageRequest,
     ) -> Result<(Session, Page<Message>, u64), AppError> {
-        check_cursor(&page)?;
+        check_cursor::<i64>(&page)?;
         let (caller, session) = (caller.clone(), session.clone());
         let listed = self
             .db()
@@ -408,10 +409,9 @@ fn failure_of(message: &Message) -> Option<(Code, String)> {
     Some((code, text))
 }
 
-/// A cursor of this list is the number of its last row; with any other, a client would believe that it
-/// has read all.
-fn check_cursor(page: &PageRequest) -> Result<(), AppError> {
-    match page.after.as_deref().map(str::parse::<i64>) {
+/// Refuses a cursor that names no last row (`T`) of the list: a client would believe that it has read all.
+pub(crate) fn check_cursor<T: FromStr>(page: &PageRequest) -> Result<(), AppError> {
+    match page.after.as_deref().map(str::parse::<T>) {
         Some(Err(_)) => Err(AppError::bad_cursor()),
         Some(Ok(_)) | None => Ok(()),
     }

@@ -17,7 +17,7 @@ use wagate_store::{Page, PageRequest, StoreError, Tx};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{AppError, Code};
-use crate::messages::{Validity, no_message, valid_until};
+use crate::messages::{Validity, check_cursor, no_message, valid_until};
 use crate::sessions::{named, not_found, refusal_to_send};
 
 /// Messages that one transaction changes.
@@ -99,9 +99,7 @@ impl App {
         code: Option<String>,
         page: PageRequest,
     ) -> Result<Page<DeadLetter>, AppError> {
-        if let Some(Err(_)) = page.after.as_deref().map(str::parse::<i64>) {
-            return Err(AppError::bad_cursor());
-        }
+        check_cursor::<i64>(&page)?;
         let session = self.session_id(caller, session).await?;
         let tenant = caller.tenant().clone();
         let filter = DeadFilter { session, code };
@@ -118,9 +116,7 @@ impl App {
         session: Option<&SessionName>,
         page: PageRequest,
     ) -> Result<QueueFigures, AppError> {
-        if let Some(Err(_)) = page.after.as_deref().map(SessionId::parse) {
-            return Err(AppError::bad_cursor());
-        }
+        check_cursor::<SessionId>(&page)?;
         let session = self.session_id(caller, session).await?;
         let (tenant, default) = (caller.tenant().clone(), self.options().concurrency);
         let figures = self
