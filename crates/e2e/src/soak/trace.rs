@@ -9,6 +9,8 @@ use wagate_network::transcript::{Entry, Note};
 use super::evidence::Evidence;
 use super::judge::Breach;
 
+/// Answers that take as long are named.
+const SLOW_MS: i64 = 1_000;
 /// Messages that are traced.
 const MESSAGES_MAX: usize = 12;
 
@@ -21,6 +23,7 @@ pub fn trace(evidence: &Evidence, breaches: &[Breach]) -> String {
     for window in &evidence.journal.windows {
         writeln!(out, "broken {window:?}").ok();
     }
+    slow_answers(evidence, &mut out);
     for marker in named(breaches).iter().take(MESSAGES_MAX) {
         message(evidence, marker, &mut out);
     }
@@ -40,6 +43,17 @@ pub fn trace(evidence: &Evidence, breaches: &[Breach]) -> String {
         }
     }
     out
+}
+
+/// What took long although nothing was broken points at the machine.
+fn slow_answers(evidence: &Evidence, out: &mut String) {
+    for request in &evidence.journal.requests {
+        let attempts = request.attempts.iter();
+        for attempt in attempts.filter(|attempt| attempt.to - attempt.from >= SLOW_MS) {
+            let (marker, ms) = (&request.marker, attempt.to - attempt.from);
+            writeln!(out, "slow {ms} ms from {} on: {marker}", attempt.from).ok();
+        }
+    }
 }
 
 fn message(evidence: &Evidence, marker: &str, out: &mut String) {
