@@ -20,8 +20,7 @@ pub use accept::{Accepted, NewOutbound, accept};
 pub use apply::{Applied, Update, apply, apply_many, cancel};
 pub use inbound::{Inserted, NewInbound, has_inbound, insert_inbound};
 pub use resend::{
-    DueResends, RESENDS_MAX, Resend, note_asked_again, sent_content, sessions_to_resend,
-    take_due_resends,
+    DueResends, RESENDS_MAX, Resend, note_asked_again, sent, sessions_to_resend, take_due_resends,
 };
 pub use wagate_domain::message::Priority;
 

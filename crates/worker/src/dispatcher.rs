@@ -3,8 +3,8 @@
 //! A wake-up from the bus goes straight to the session's actor, which claims when it is connected and has
 //! a slot free (`queue::claim`, under its own lease). A wake-up may be lost; so each tick asks the
 //! database which of this worker's sessions have something due, which also finds retries whose wait is
-//! over, and messages that a device asked for again. The same tick ends what is past its validity, whoever runs its session and whether or not
-//! anybody does.
+//! over, and messages that a device asked for again. The same tick ends what is past its validity, whoever
+//! runs its session and whether or not anybody does.
 
 use std::sync::Arc;
 

@@ -157,7 +157,7 @@ impl SessionBackend {
     }
 
     /// The addresses under which a chat or writer may be stored.
-    async fn addresses(&self, jid: &LibraryJid) -> Result<Vec<Jid>> {
+    pub(super) async fn addresses(&self, jid: &LibraryJid) -> Result<Vec<Jid>> {
         let mut addresses: Vec<Jid> = account(jid).into_iter().collect();
         if jid.is_lid() {
             let entry = self.get_lid_mapping(&jid.user).await?;

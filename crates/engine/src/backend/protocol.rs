@@ -35,7 +35,7 @@ pub(super) fn inbound_key(chat: &str, sender: &str, id: &str) -> String {
     format!("{chat}|{sender}|{id}")
 }
 
-fn pair_key(first: &str, second: &str) -> String {
+pub(super) fn pair_key(first: &str, second: &str) -> String {
     format!("{first}|{second}")
 }
 

@@ -7,11 +7,13 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wacore_binary::Jid as LibraryJid;
 use wagate_domain::{Content, WaMessageId, failpoint};
 use wagate_store::device_state::{self, Put};
 use wagate_store::messages;
 use waproto::codec::message_to_vec;
 
+use super::protocol::pair_key;
 use super::{Result, SessionBackend};
 use crate::outbound;
 
@@ -50,10 +52,6 @@ impl Drop for Queued {
     }
 }
 
-fn sent_key(chat: &str, id: &str) -> String {
-    format!("{chat}|{id}")
-}
-
 /// What was found of a sent message.
 enum Found {
     Queued(Content),
@@ -68,7 +66,7 @@ impl SessionBackend {
         }
         let put = Put {
             kind: self.sent.spoke(self.clock.now().as_secs()),
-            key: sent_key(chat, id),
+            key: pair_key(chat, id),
             value: payload.to_vec(),
         };
         // Handed over for the next commit, which is before anybody can ask for it.
@@ -78,21 +76,29 @@ impl SessionBackend {
     /// What a device asks for again. That it asked is noted with it, durably, before the library answers:
     /// its answer may be refused, or never be given.
     ///
+    /// A text is for those only to whom it was sent: for whoever knows the id of another chat's, there is none.
+    ///
     /// Waits for a database that is away: the library would not answer, and WhatsApp does not ask twice.
     pub(super) async fn asked_again(&self, chat: &str, id: &str) -> Result<Option<Vec<u8>>> {
         let wa_id = WaMessageId::parse(id).ok();
+        let chats = match chat.parse::<LibraryJid>() {
+            Ok(jid) => self.patiently(|| self.addresses(&jid)).await?,
+            Err(_) => Vec::new(),
+        };
         let due = self.clock.now().plus(self.resend_after);
         let found = self
             .patiently(|| {
-                let (wa_id, key) = (wa_id.clone(), sent_key(chat, id));
+                let (wa_id, chats, key) = (wa_id.clone(), chats.clone(), pair_key(chat, id));
                 let kinds: Vec<_> = self.sent.kinds().collect();
                 self.rows.write(move |tx, lease| {
-                    if let Some(wa_id) = &wa_id {
-                        messages::note_asked_again(tx, lease, wa_id, due)?;
-                        let content = messages::sent_content(tx, &lease.session, wa_id)?;
-                        if let Some(content) = content {
-                            return Ok(Some(Found::Queued(content)));
+                    if let Some(wa_id) = &wa_id
+                        && let Some((chat, content)) = messages::sent(tx, &lease.session, wa_id)?
+                    {
+                        if !chats.contains(&chat) {
+                            return Ok(None);
                         }
+                        messages::note_asked_again(tx, lease, wa_id, due)?;
+                        return Ok(Some(Found::Queued(content)));
                     }
                     // One transaction on the one writer: two takers cannot both find it. What was sent
                     // twice sits in two spokes; both go.

@@ -37,18 +37,18 @@ pub struct DueResends {
     pub given_up: Vec<MessageId>,
 }
 
-/// The content of a message that the session sent or is sending, for the device that asks for it again;
-/// none where the session wrote no such message.
-pub fn sent_content(
+/// To whom the session sent or is sending this message, and its content, for a device that asks for it
+/// again; none where the session wrote no such message. Whoever asks must belong to that chat.
+pub fn sent(
     tx: &mut Tx<'_>,
     session: &SessionId,
     wa_id: &WaMessageId,
-) -> Result<Option<Content>, StoreError> {
+) -> Result<Option<(Jid, Content)>, StoreError> {
     tx.query_opt(
-        "SELECT content FROM messages \
+        "SELECT chat, content FROM messages \
          WHERE session_id = $1 AND wa_id = $2 AND direction = 'outbound' AND sender = ''",
         params![session, wa_id],
-        |row| row.json(0),
+        |row| Ok((row.parse(0)?, row.json(1)?)),
     )
 }
 

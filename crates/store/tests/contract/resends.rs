@@ -134,10 +134,11 @@ async fn only_ones_own_unconfirmed_messages_can_be_asked_for(f: Fixture) {
     assert!(!ask(&f, &other, &message.wa_id, NOW).await);
     let content = |lease: &Lease| {
         let (session, wa_id) = (lease.session.clone(), message.wa_id.clone());
-        f.read(move |tx| messages::sent_content(tx, &session, &wa_id))
+        f.read(move |tx| messages::sent(tx, &session, &wa_id))
     };
     assert_eq!(content(&other).await, None);
-    assert_eq!(content(&lease).await, Some(message.content.clone()));
+    let found = (message.chat.clone(), message.content.clone());
+    assert_eq!(content(&lease).await, Some(found));
 }
 
 async fn a_request_belongs_to_whoever_holds_the_session(f: Fixture) {

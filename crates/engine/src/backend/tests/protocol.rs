@@ -290,6 +290,20 @@ async fn a_queued_message_is_not_written_twice_and_can_be_asked_for() {
         .await
         .unwrap();
     drop(queued);
+    store
+        .put_lid_mapping(&mapping("1", "6281234567890"))
+        .await
+        .unwrap();
+    // Not by somebody else who knows its id: it is nobody's business, and nothing is watched for that.
+    for stranger in ["2@lid", "6289999999999@s.whatsapp.net", "nobody"] {
+        assert_eq!(store.take_sent_message(stranger, id).await.unwrap(), None);
+    }
+    let worker = WorkerId::parse("one").unwrap();
+    let watched = bench.db.read(move |tx| {
+        let later = NOW.plus(RESEND_AFTER);
+        messages::sessions_to_resend(tx, &worker, later, RESEND_AFTER)
+    });
+    assert_eq!(watched.await.unwrap(), []);
     // However often, and by whatever address of the chat.
     for chat in ["1@lid", "6281234567890@s.whatsapp.net"] {
         let found = store.take_sent_message(chat, id).await.unwrap();
