@@ -34,6 +34,8 @@ use wagate_store::{Db, Lease, StoreError, Tx, When};
 use cache::UserCache;
 pub(crate) use missing::Missing;
 use missing::MissingInbound;
+pub(crate) use msg_secret::MessageSecret;
+use msg_secret::OwnSecrets;
 use protocol::PendingDeletes;
 use ratchets::Ratchets;
 use sent::QueuedIds;
@@ -62,6 +64,7 @@ mod kind {
     pub(super) const TC_TOKEN: StateKind = StateKind(17);
     pub(super) const PENDING_INBOUND: StateKind = StateKind(18);
     pub(super) const MSG_SECRET_KEPT: StateKind = StateKind(19);
+    pub(super) const MSG_SECRET_KEY: StateKind = StateKind(20);
     /// 32 kinds, a wheel of ten minutes each.
     pub(super) const SENT_FIRST: u8 = 32;
     /// 32 kinds, a wheel of eight days each.
@@ -91,6 +94,7 @@ pub(crate) struct SessionBackend {
     /// Whether what was decrypted has changed sessions that are not stored.
     pub(crate) ratchets: Ratchets,
     secrets: Wheel,
+    own_secrets: OwnSecrets,
     /// See [`SessionBackend::owe_inbound`].
     owed: AtomicBool,
     /// Writes of decrypted messages that the database refused, and that are tried again or were given up.
@@ -115,6 +119,7 @@ impl SessionBackend {
             resend_after,
             ratchets: Ratchets::default(),
             secrets: Wheel::new(kind::MSG_SECRET_FIRST, 8 * 24 * 3600),
+            own_secrets: OwnSecrets::default(),
             owed: AtomicBool::new(false),
             unkept: AtomicUsize::new(0),
             closed: CancellationToken::new(),

@@ -19,6 +19,7 @@ use wagate_store::StoreError;
 use whatsapp_rust::lid_pn_cache::LearningSource;
 use whatsapp_rust::{Client, SendOptions};
 
+use crate::engine::store_error;
 use crate::error::EngineError;
 use crate::event::{Ended, EngineEvent};
 use crate::jid::{account, recipient, to_library};
@@ -172,9 +173,10 @@ impl Device {
         content: &Content,
     ) -> Result<Written, EngineError> {
         let inner = self.inner();
-        let message = outbound::message(content)?;
         let jid = recipient(to)?;
         self.ready()?;
+        let secret = inner.backend.own_secret(id.as_str()).await;
+        let message = outbound::message(content, secret.map_err(store_error)?)?;
         let registered = inner
             .hub
             .acks

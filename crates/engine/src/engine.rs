@@ -189,7 +189,7 @@ fn cache_config(options: &EngineOptions) -> CacheConfig {
 }
 
 /// Device state could not be loaded.
-fn store_error(error: wacore::store::error::StoreError) -> EngineError {
+pub(crate) fn store_error(error: wacore::store::error::StoreError) -> EngineError {
     use wacore::store::error::StoreError as LibraryError;
     match error {
         LibraryError::Database(source) => match source.downcast() {

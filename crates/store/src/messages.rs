@@ -20,11 +20,14 @@ pub use accept::{Accepted, NewOutbound, accept};
 pub use apply::{Applied, Update, apply, apply_many, cancel};
 pub use inbound::{Inserted, NewInbound, has_inbound, insert_inbound};
 pub use resend::{
-    DueResends, RESENDS_MAX, Resend, note_asked_again, sent, sessions_to_resend, take_due_resends,
+    DueResends, RESENDS_MAX, Resend, note_asked_again, sent, sent_at, sessions_to_resend,
+    take_due_resends,
 };
 pub use wagate_domain::message::Priority;
 
-pub(crate) use moves::{Counts, Owner, TRACKED, Tracked, flush_counts, tracked, write_moves};
+pub(crate) use moves::{
+    Counts, Owner, TRACKED, Tracked, WENT_OUT, flush_counts, tracked, write_moves,
+};
 
 use crate::db::{Row, Tx, Value, params};
 use crate::error::StoreError;

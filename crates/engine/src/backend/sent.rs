@@ -117,10 +117,12 @@ impl SessionBackend {
             .await?;
         failpoint::hit("asked_again");
         Ok(match found {
-            // Accepted once, so it can be written once more.
-            Some(Found::Queued(content)) => outbound::message(&content)
-                .ok()
-                .map(|message| message_to_vec(&message)),
+            Some(Found::Queued(content)) => {
+                let secret = self.patiently(|| self.own_secret(id)).await?;
+                // Accepted once, so it can be written once more.
+                let message = outbound::message(&content, secret).ok();
+                message.map(|message| message_to_vec(&message))
+            }
             Some(Found::Other(payload)) => Some(payload),
             None => None,
         })

@@ -19,7 +19,7 @@ mod tests {
         let content = Content::Text {
             text: "líne\nbreak 👍🏽".to_owned(),
         };
-        let message = super::super::message(&content).unwrap();
+        let message = super::super::message(&content, [7; 32]).unwrap();
         assert_eq!(crate::inbound::content(&message), Some(content));
     }
 }

@@ -59,6 +59,26 @@ async fn a_text_is_acknowledged_delivered_and_read() {
     harness.judge().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_leaves_no_secret_behind() {
+    let harness = Harness::start().await;
+    let (lease, mut companion) = harness.linked(A).await;
+    let mut ids = Vec::new();
+    for text in ["one", "two", "three"] {
+        let id = companion.send(B, text).await;
+        assert_eq!(companion.ack(&id).await, None);
+        ids.push(id);
+    }
+    // All that the library has put off is written then.
+    companion.stop().await;
+    // `backend::kind::MSG_SECRET_FIRST`, and the one for those that are kept.
+    let kinds = (64..96).chain([19]);
+    let secrets = harness.stored(&lease, kinds).await;
+    let is_ours = |key: &str| ids.iter().any(|id| key.ends_with(id.as_str()));
+    assert!(!secrets.iter().any(|(key, _)| is_ours(key)), "{secrets:?}");
+    harness.judge().await;
+}
+
 /// Keys that were fetched under the number are moved when the LID is learned after all, at 160 KiB and a
 /// look through two hundred addresses a contact.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

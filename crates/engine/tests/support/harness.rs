@@ -136,11 +136,24 @@ impl Harness {
     /// The Signal sessions as they are stored.
     pub(crate) async fn stored_sessions(&self, lease: &Lease) -> Vec<(String, Vec<u8>)> {
         // `backend::kind::SESSION`.
-        let (kind, session) = (StateKind(3), lease.session.clone());
-        self.db
-            .read(move |tx| device_state::load_all(tx, &session, kind))
-            .await
-            .unwrap()
+        self.stored(lease, [3]).await
+    }
+
+    /// Keys and values of these kinds as they are stored.
+    pub(crate) async fn stored(
+        &self,
+        lease: &Lease,
+        kinds: impl IntoIterator<Item = u8> + Send + 'static,
+    ) -> Vec<(String, Vec<u8>)> {
+        let session = lease.session.clone();
+        let read = self.db.read(move |tx| {
+            let mut rows = Vec::new();
+            for kind in kinds {
+                rows.extend(device_state::load_all(tx, &session, StateKind(kind))?);
+            }
+            Ok(rows)
+        });
+        read.await.unwrap()
     }
 
     /// A device on that session's state, started.

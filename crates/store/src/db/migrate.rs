@@ -15,6 +15,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("narrow", include_str!("../migrations/0004_narrow.sql")),
     ("chat", include_str!("../migrations/0005_chat.sql")),
     ("resends", include_str!("../migrations/0006_resends.sql")),
+    ("went_out", include_str!("../migrations/0007_went_out.sql")),
 ];
 
 /// What [`crate::Db::migrate`] did: nothing when the versions are equal.

@@ -142,6 +142,43 @@ fn what_is_asked_of_one_chat_reads_nothing_of_the_others() {
     }
 }
 
+/// By its WhatsApp id a message is found at once, and neither queueing a message nor a move after its first
+/// attempt writes the index for it: ids are random, so that is a page of its own each time.
+#[test]
+fn a_message_is_indexed_by_its_whatsapp_id_when_it_goes_out_and_once() {
+    let conn = exercised();
+    let statements = conn.statements();
+    let starting = |start: &str| -> Vec<&String> {
+        let found = statements.iter().filter(|sql| sql.starts_with(start));
+        found.collect()
+    };
+    let wanted = "SEARCH messages USING INDEX messages_outbound (session_id=? AND wa_id=?)";
+    for columns in ["seq, id, wa_id", "chat, content", "COALESCE(sent_ms"] {
+        let start = format!("SELECT {columns}");
+        let by_id = |sql: &&&String| sql.contains("wa_id = ") || sql.contains("wa_id IN");
+        let about: Vec<_> = starting(&start);
+        let about: Vec<_> = about.iter().filter(by_id).collect();
+        assert!(!about.is_empty(), "no statement with {columns}");
+        for statement in about {
+            let plan = conn.explain(statement);
+            assert!(
+                plan.iter().any(|line| line == wanted),
+                "{plan:#?} of {statement}"
+            );
+        }
+    }
+    let moves = starting("UPDATE messages SET state");
+    let (tries, others): (Vec<_>, Vec<_>) = moves
+        .into_iter()
+        .partition(|sql| sql.contains("attempts ="));
+    let written = |sql: &&String| conn.program(sql).iter().any(|step| step == "IdxInsert");
+    assert!(!tries.is_empty() && tries.iter().all(written), "{tries:?}");
+    assert!(
+        !others.is_empty() && !others.iter().any(written),
+        "{others:?}"
+    );
+}
+
 /// `SCAN q USING INDEX …` with no condition reads all of the index: as bad as the table.
 fn scans_large(line: &str) -> bool {
     let alias = [
@@ -214,6 +251,9 @@ fn exercise(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         at: NOW,
     };
     let (people, wa_id) = ([inbound.chat.clone()], inbound.wa_id.clone());
+    messages::sent(tx, &session.id, &wa_id)?;
+    messages::sent_at(tx, &session.id, &wa_id)?;
+    messages::note_asked_again(tx, &lease, &wa_id, NOW)?;
     messages::insert_inbound(tx, &lease, vec![inbound], NOW)?;
     assert!(messages::has_inbound(
         tx,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use wagate_domain::message::{Failure, MessageInput, MessageState, Step};
 use wagate_domain::{MessageId, TenantId, Timestamp, WaMessageId, plant};
 
-use super::{Counts, Message, Owner, TRACKED, Tracked, find, tracked, write_moves};
+use super::{Counts, Message, Owner, TRACKED, Tracked, WENT_OUT, find, tracked, write_moves};
 use crate::db::{Lock, Tx, Value, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
@@ -164,7 +164,7 @@ fn load(
         .collect();
     let sql = format!(
         "SELECT {TRACKED} FROM messages \
-         WHERE session_id = $1 AND direction = 'outbound' AND wa_id IN ({{}})"
+         WHERE session_id = $1 AND {WENT_OUT} AND wa_id IN ({{}})"
     );
     let sql = tx.locked(&sql, Lock::Update);
     let rows = tx.query_keys(&sql, params![&lease.session], &ids, tracked)?;

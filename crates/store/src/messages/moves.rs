@@ -77,6 +77,10 @@ pub(crate) struct Counts {
     pub(crate) turns: i64,
 }
 
+/// Messages that the session may have sent, here or from the owner's phone: the condition of the index that
+/// finds them by their WhatsApp ids. Word for word, since a planner knows it by its words.
+pub(crate) const WENT_OUT: &str = "direction = 'outbound' AND (attempts > 0 OR sender <> '')";
+
 /// The columns that [`tracked`] reads.
 pub(crate) const TRACKED: &str = "seq, id, wa_id, chat, state, version, sent_ms, delivered_ms, \
                                   read_ms, failure";
@@ -160,6 +164,10 @@ fn fill(field: &mut Option<Timestamp>, reached: bool, at: Timestamp) -> bool {
 
 /// A move names the version that it starts from.
 const MOVE: &str = "UPDATE messages SET state = $4, version = $5, failure = $6, sent_ms = $7, \
+     delivered_ms = $8, read_ms = $9, updated_ms = $1 WHERE seq = $2 AND version = $3";
+/// For an attempt. In a statement of its own, since SQLite writes an index anew whose condition names a
+/// column that is set ([`WENT_OUT`]).
+const MOVE_AND_TRY: &str = "UPDATE messages SET state = $4, version = $5, failure = $6, sent_ms = $7, \
      delivered_ms = $8, read_ms = $9, attempts = attempts + $10, updated_ms = $1 \
      WHERE seq = $2 AND version = $3";
 /// The same for several in one round trip.
@@ -170,6 +178,9 @@ const MOVE_MANY: &str = "UPDATE messages SET state = v.column3, version = v.colu
 const MOVE_ROW: &str = "(CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), \
      CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT))";
 
+/// Values of a row without its attempts.
+const PLAIN: usize = 8;
+
 /// Writes what [`Tracked::advance`] did to `messages`.
 pub(crate) fn write_moves(
     tx: &mut Tx<'_>,
@@ -178,27 +189,7 @@ pub(crate) fn write_moves(
     moves: Vec<Move>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut values = Vec::with_capacity(messages.len() * 9);
-    for message in messages {
-        let failure = message.failure.as_ref().map(to_json).transpose()?;
-        values.extend_from_slice(params![
-            message.seq,
-            message.stored,
-            message.state.as_str(),
-            message.version,
-            failure,
-            message.sent,
-            message.delivered,
-            message.read,
-            message.tries
-        ]);
-    }
-    let (sql, row) = match tx.dialect() {
-        Dialect::Sqlite => (MOVE, ""),
-        Dialect::Postgres => (MOVE_MANY, MOVE_ROW),
-    };
-    let changed = tx.execute_rows(sql, params![now], (row, 9), &values)?;
-    if usize::try_from(changed).ok() != Some(messages.len()) {
+    if update(tx, messages, now)? != messages.len() {
         // Somebody moved one of them since it was read: nothing of this is kept.
         return Err(StoreError::Busy);
     }
@@ -223,6 +214,38 @@ pub(crate) fn write_moves(
         outbox::append(tx, owner.tenant, Some(owner.session), &event, now)?;
     }
     Ok(())
+}
+
+/// Writes the rows, and gives how many there were.
+fn update(tx: &mut Tx<'_>, messages: &[&Tracked], now: Timestamp) -> Result<usize, StoreError> {
+    let (mut plain, mut tried) = (Vec::new(), Vec::new());
+    let sqlite = tx.dialect() == Dialect::Sqlite;
+    for message in messages {
+        let failure = message.failure.as_ref().map(to_json).transpose()?;
+        let row = params![
+            message.seq,
+            message.stored,
+            message.state.as_str(),
+            message.version,
+            failure,
+            message.sent,
+            message.delivered,
+            message.read,
+            message.tries
+        ];
+        if sqlite && message.tries == 0 {
+            plain.extend_from_slice(&row[..PLAIN]);
+        } else {
+            tried.extend_from_slice(row);
+        }
+    }
+    let (sql, template) = match sqlite {
+        true => (MOVE_AND_TRY, ""),
+        false => (MOVE_MANY, MOVE_ROW),
+    };
+    let changed = tx.execute_rows(MOVE, params![now], ("", PLAIN), &plain)?
+        + tx.execute_rows(sql, params![now], (template, PLAIN + 1), &tried)?;
+    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
 }
 
 impl Counts {

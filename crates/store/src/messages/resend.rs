@@ -10,6 +10,7 @@ use std::time::Duration;
 use wagate_domain::message::{Content, MessageState};
 use wagate_domain::{Jid, MessageId, SessionId, Timestamp, WaMessageId, WorkerId};
 
+use super::WENT_OUT;
 use crate::db::{Tx, params};
 use crate::error::StoreError;
 use crate::leases::Lease;
@@ -44,12 +45,27 @@ pub fn sent(
     session: &SessionId,
     wa_id: &WaMessageId,
 ) -> Result<Option<(Jid, Content)>, StoreError> {
-    tx.query_opt(
+    let sql = format!(
         "SELECT chat, content FROM messages \
-         WHERE session_id = $1 AND wa_id = $2 AND direction = 'outbound' AND sender = ''",
-        params![session, wa_id],
-        |row| Ok((row.parse(0)?, row.json(1)?)),
-    )
+         WHERE session_id = $1 AND wa_id = $2 AND sender = '' AND {WENT_OUT}"
+    );
+    tx.query_opt(&sql, params![session, wa_id], |row| {
+        Ok((row.parse(0)?, row.json(1)?))
+    })
+}
+
+/// When WhatsApp took the message with this id, or when it was accepted, if no word came yet; none where
+/// the session wrote no such message.
+pub fn sent_at(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    wa_id: &WaMessageId,
+) -> Result<Option<Timestamp>, StoreError> {
+    let sql = format!(
+        "SELECT COALESCE(sent_ms, at_ms) FROM messages \
+         WHERE session_id = $1 AND wa_id = $2 AND sender = '' AND {WENT_OUT}"
+    );
+    tx.query_opt(&sql, params![session, wa_id], |row| row.time(0))
 }
 
 /// Notes that a device asked for a message again. At `due` the first look is taken at what became of it.
@@ -63,14 +79,14 @@ pub fn note_asked_again(
     due: Timestamp,
 ) -> Result<bool, StoreError> {
     tx.fence(lease)?;
-    let noted = tx.execute(
+    let sql = format!(
         "INSERT INTO resends (message_seq, tenant_id, session_id, times, due_ms) \
          SELECT seq, tenant_id, session_id, 0, CAST($3 AS BIGINT) FROM messages \
-         WHERE session_id = $1 AND wa_id = $2 AND direction = 'outbound' AND sender = '' \
+         WHERE session_id = $1 AND wa_id = $2 AND sender = '' AND {WENT_OUT} \
          AND (state = 'queued' OR state = 'sending' OR state = 'sent') \
-         ON CONFLICT (message_seq) DO NOTHING",
-        params![&lease.session, wa_id, due],
-    )?;
+         ON CONFLICT (message_seq) DO NOTHING"
+    );
+    let noted = tx.execute(&sql, params![&lease.session, wa_id, due])?;
     Ok(noted > 0)
 }
 

@@ -171,6 +171,7 @@ async fn what_the_owner_wrote_on_the_phone_is_sent(f: Fixture) {
     );
     // An echo of what we sent ourselves is no second message.
     let sent = f.send(&session, "1", "ours").await;
+    assert_eq!(f.claim(&lease, 1, NOW).await.len(), 1);
     let echo = NewInbound {
         wa_id: sent.wa_id,
         from_me: true,

@@ -3,7 +3,8 @@
 use wacore::store::Device;
 use wagate_domain::{Content, Jid, WaMessageId};
 use wagate_store::device_state;
-use wagate_store::messages::{self, NewInbound, NewOutbound, Priority};
+use wagate_store::messages::{self, Message, NewInbound, NewOutbound, Priority};
+use wagate_store::queue;
 
 use super::*;
 use crate::outbound;
@@ -259,31 +260,36 @@ async fn a_sent_message_is_taken_once() {
     assert_eq!(store.take_sent_message("2@lid", "M").await.unwrap(), None);
 }
 
+/// A message of the queue that is on its way.
+async fn going_out(bench: &Bench) -> Message {
+    let lease = bench.lease.clone();
+    let accepted = bench.db.write(move |tx| {
+        let new = NewOutbound {
+            session: lease.session.clone(),
+            chat: Jid::pn("6281234567890"),
+            content: Content::Text {
+                text: "hello".to_owned(),
+            },
+            priority: Priority::Normal,
+            not_before: None,
+            expires_at: None,
+            idempotency: None,
+        };
+        let message = messages::accept(tx, &lease.tenant, new, NOW)?.message;
+        queue::claim(tx, &lease, 1, NOW)?;
+        Ok(message)
+    });
+    accepted.await.unwrap()
+}
+
 #[tokio::test]
 async fn a_queued_message_is_not_written_twice_and_can_be_asked_for() {
     let bench = Bench::new().await;
     let store = &bench.backend;
-    let lease = bench.lease.clone();
-    let message = bench
-        .db
-        .write(move |tx| {
-            let new = NewOutbound {
-                session: lease.session.clone(),
-                chat: Jid::pn("6281234567890"),
-                content: Content::Text {
-                    text: "hello".to_owned(),
-                },
-                priority: Priority::Normal,
-                not_before: None,
-                expires_at: None,
-                idempotency: None,
-            };
-            Ok(messages::accept(tx, &lease.tenant, new, NOW)?.message)
-        })
-        .await
-        .unwrap();
+    let message = going_out(&bench).await;
     let id = message.wa_id.as_str();
-    let wire = outbound::message(&message.content).unwrap();
+    let secret = store.own_secret(id).await.unwrap();
+    let wire = outbound::message(&message.content, secret).unwrap();
     let queued = store.queued.begin(&message.wa_id);
     store
         .store_sent_message("1@lid", id, b"ignored")
@@ -468,6 +474,41 @@ async fn a_duplicate_that_is_neither_buffered_nor_stored_is_missing() {
     // Nobody sends it again.
     store.missing.give_up(&asked[0]);
     assert!(!is_missing("1@lid", "1:3@lid", "LOST").await);
+}
+
+#[tokio::test]
+async fn the_secret_of_a_queued_message_needs_no_row() {
+    let bench = Bench::new().await;
+    let message = going_out(&bench).await;
+    let id = message.wa_id.as_str();
+    let own = bench.backend.own_secret(id).await.unwrap();
+    assert_ne!(own, bench.backend.own_secret("ANOTHER").await.unwrap());
+    let kept = MsgSecretEntry {
+        secret: own,
+        ..secret(id, 0, NOW.as_secs() + 60, 5)
+    };
+    let made_up = secret("MADEUP", 9, NOW.as_secs() + 60, 5);
+    let entries = vec![kept, made_up];
+    assert_eq!(bench.backend.put_msg_secrets(entries).await.unwrap(), 2);
+    let session = bench.lease.session.clone();
+    let rows = bench.db.read(move |tx| {
+        let kinds = (0..32).map(|spoke| StateKind(kind::MSG_SECRET_FIRST + spoke));
+        let mut rows = Vec::new();
+        for kind in kinds.chain([kind::MSG_SECRET_KEPT]) {
+            rows.extend(device_state::load_all(tx, &session, kind)?);
+        }
+        Ok(rows.len())
+    });
+    assert_eq!(rows.await.unwrap(), 1, "the one that was made up");
+    // It is the same after a restart, for whoever asks; not for ids that nobody sent.
+    let bench = bench.reopened().await;
+    let get = async |id| {
+        let found = bench.backend.get_msg_secret_with_ts("1@lid", "1@lid", id);
+        found.await.unwrap()
+    };
+    assert_eq!(get(id).await, Some((own.to_vec(), NOW.as_secs())));
+    assert_eq!(get("MADEUP").await, Some((vec![9; 32], 5)));
+    assert_eq!(get("ANOTHER").await, None);
 }
 
 #[tokio::test]
