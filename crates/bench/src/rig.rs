@@ -70,10 +70,7 @@ impl Rig {
 
     /// Makes another tenant; returns a client with its key.
     pub(crate) async fn tenant(&self, name: &str) -> Result<Client> {
-        let (code, said) = self.program.run(&["tenant", "create", name]).await?;
-        let key = said.split_whitespace().find(|word| word.starts_with("wg_"));
-        let key = key.with_context(|| format!("no key, but {code:?}: {said}"))?;
-        Ok(self.client.with_key(key))
+        Ok(self.client.with_key(self.program.tenant(name).await?))
     }
 
     /// Links sessions `from..to` of the first tenant, eight at a time.

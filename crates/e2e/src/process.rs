@@ -183,6 +183,14 @@ impl Program {
         ))
     }
 
+    /// Makes a tenant on the command line; gives its first key.
+    pub async fn tenant(&self, name: &str) -> Result<String> {
+        let (code, text) = self.run(&["tenant", "create", name]).await?;
+        let key = text.split_whitespace().find(|word| word.starts_with("wg_"));
+        key.map(str::to_owned)
+            .with_context(|| format!("no tenant was made ({code:?}): {text}"))
+    }
+
     /// The settings that every test needs: a port of its own, its folder, the simulated network.
     pub fn new(path: &Path, folder: &Path, network_url: &str) -> Self {
         let text = |path: PathBuf| path.display().to_string();

@@ -6,6 +6,7 @@
 //! | [`worker`](Worker) | starts and stops the loops, holds what they share |
 //! | `supervisor` | holds leases; makes running actors match what is wanted (SL-1) |
 //! | `session` | one actor a session: mailbox, pure `step`, batches, inbound sink, sends |
+//! | `shares` | what one tenant may have in work while others send too |
 //! | `dispatcher` | wakes the actors that have something to send |
 //! | `relay` | tells readers of the outbox that there is news |
 //! | `heartbeat` | says that this worker lives, and what it carries |
@@ -16,6 +17,7 @@ mod heartbeat;
 mod janitor;
 mod relay;
 mod session;
+mod shares;
 mod supervisor;
 mod worker;
 

@@ -15,6 +15,7 @@ use wagate_store::bus::Bus;
 use wagate_store::{Db, StoreError, leases, workers};
 
 use crate::session::{Handle, LeftBehind, Standing};
+use crate::shares::Shares;
 use crate::{dispatcher, heartbeat, janitor, relay, supervisor};
 
 /// What a worker is told at its start.
@@ -35,6 +36,8 @@ pub struct WorkerOptions {
     pub restore_per_second: u32,
     /// Messages of one session on their way at once.
     pub concurrency: usize,
+    /// Messages of one tenant that are claimed, encrypted and written at once while other tenants send too.
+    pub tenant_share: usize,
     /// Attempts after the first that a message gets.
     pub retries_max: u32,
     /// How long a message that a device asked for again may go unconfirmed before it is sent again; the
@@ -68,6 +71,7 @@ impl WorkerOptions {
             tick: Duration::from_secs(1),
             restore_per_second: 200,
             concurrency: 3,
+            tenant_share: 4,
             retries_max: limits::SEND_ATTEMPTS_MAX,
             resend_after: Duration::from_secs(10),
             link_timeout: limits::LINK_WAIT_MAX,
@@ -98,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: WorkerOptions,
     pub(crate) bounds: crate::session::Bounds,
+    pub(crate) shares: Arc<Shares>,
     /// Rung when a session has come back from a back-off: others need not wait out theirs.
     pub(crate) network_back: Notify,
     /// Everything that waited for a worker at the start has been taken up.
@@ -159,6 +164,7 @@ impl Worker {
             drain_within: options.drain_within,
             stuck_after: options.stuck_after,
         };
+        let shares = Shares::new(options.tenant_share);
         let shared = Arc::new(Shared {
             db,
             bus,
@@ -166,6 +172,7 @@ impl Worker {
             clock,
             options,
             bounds,
+            shares,
             network_back: Notify::new(),
             restored: AtomicBool::new(false),
             left: LeftBehind::default(),

@@ -135,7 +135,7 @@ impl Rig {
         }
         let mut keys: Vec<String> = first_key.into_iter().collect();
         for number in 1..shape.tenants {
-            keys.push(tenant(&program, number).await?);
+            keys.push(program.tenant(&format!("tenant-{number}")).await?);
         }
         let mut rig = Self {
             shape,
@@ -209,13 +209,4 @@ async fn until_connected(client: &Client, session: &str) -> Result<()> {
         sleep(LOOK_EVERY).await;
     }
     Ok(())
-}
-
-/// Makes a tenant on the command line; gives its first key.
-async fn tenant(program: &Program, number: usize) -> Result<String> {
-    let name = format!("tenant-{number}");
-    let (code, text) = program.run(&["tenant", "create", &name]).await?;
-    let key = text.split_whitespace().find(|word| word.starts_with("wg_"));
-    key.map(str::to_owned)
-        .with_context(|| format!("no tenant was made ({code:?}): {text}"))
 }

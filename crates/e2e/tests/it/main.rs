@@ -26,3 +26,4 @@ mod resend;
 mod soak;
 mod states;
 mod support;
+mod tenants;

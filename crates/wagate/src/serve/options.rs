@@ -98,6 +98,7 @@ pub(super) fn worker_options(config: &Config, address: SocketAddr) -> WorkerOpti
         tick: worker.tick,
         restore_per_second: worker.restore_per_second,
         concurrency: worker.concurrency,
+        tenant_share: worker.tenant_share,
         resend_after: worker.resend_after,
         link_timeout: worker.link_timeout,
         link_qr_max: worker.link_qr_max,

@@ -31,6 +31,7 @@ use super::paced::Paced;
 use super::step::{Core, Effect, Input, Observed, Want};
 use super::unsaved::Unsaved;
 use super::{Control, Mailbox};
+use crate::shares::{Place, Places};
 use crate::worker::Shared;
 
 /// Events of a device that may wait; the engine drops receipts beyond it and says so.
@@ -69,6 +70,10 @@ pub(crate) struct Actor {
     backlog: Vec<Input>,
     unsaved: Unsaved,
     claims: HashMap<WaMessageId, Claimed>,
+    /// Of messages that were claimed and are not being written yet.
+    places: HashMap<WaMessageId, Place>,
+    /// When to look again for a place, if there was none.
+    place_at: Option<Instant>,
     jobs: JoinSet<Job>,
     /// The kind of the owner's phone: told once, right after pairing.
     platform: Option<String>,
@@ -128,6 +133,8 @@ impl Actor {
             backlog: Vec::new(),
             unsaved,
             claims: HashMap::new(),
+            places: HashMap::new(),
+            place_at: None,
             jobs: JoinSet::new(),
             platform,
             backing_off: false,
@@ -184,7 +191,8 @@ impl Actor {
             let wait = at.since(self.core_now());
             Instant::now() + wait.max(Duration::from_millis(5))
         });
-        let look_at = self.paced.next_look();
+        let look_at = [self.paced.next_look(), self.place_at];
+        let look_at = look_at.into_iter().flatten().min();
         tokio::select! {
             biased;
             () = self.mailbox.lost.cancelled() => return Err(Outcome::LeaseLost),
@@ -199,6 +207,7 @@ impl Actor {
                 inputs.push(Input::Tick);
             }
             () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                self.place_at = None;
                 inputs.push(Input::Wake);
             }
             () = std::future::ready(()), if ready => {}
@@ -341,7 +350,9 @@ impl Actor {
                 }
             }
             batch.pacing = self.paced.take_news(now);
-            let shut = batch.claim.filter(|_| !self.open_gate(&mut batch, now));
+            let wanted = batch.claim;
+            let places = self.take_places(&mut batch, now);
+            let shut = wanted.filter(|_| batch.claim.is_none());
             let done = self.commit(batch).await?;
             if delete {
                 return self.delete().await;
@@ -349,7 +360,7 @@ impl Actor {
             for act in acts {
                 self.act(act).await;
             }
-            let mut inputs = self.account(done);
+            let mut inputs = self.account(done, places);
             // What must wait was not looked at: it stays queued.
             inputs.extend(shut.map(|asked| Input::Claimed {
                 claimed: Vec::new(),
@@ -421,6 +432,7 @@ impl Actor {
     }
 
     fn end_claim(&mut self, wa_id: &WaMessageId, ending: Ending, batch: &mut Batch) {
+        self.places.remove(wa_id);
         if let Some(claimed) = self.claims.remove(wa_id) {
             batch.endings.push((claimed, ending));
         }
@@ -472,18 +484,24 @@ impl Actor {
         }
     }
 
-    /// Says how the claim of a batch is to be made; false, and no claim, while none may.
-    fn open_gate(&mut self, batch: &mut Batch, now: Timestamp) -> bool {
-        match self.paced.gate(now) {
-            Some(gate) => {
-                batch.gate = gate;
-                true
-            }
-            None => {
-                batch.claim = None;
-                false
-            }
+    /// Says how the claim of a batch is to be made, and for how many messages: as many as pacing and the
+    /// tenant's share allow. No claim, while none may.
+    fn take_places(&mut self, batch: &mut Batch, now: Timestamp) -> Places {
+        let Some(wanted) = batch.claim.take() else {
+            return Places::default();
+        };
+        let Some(gate) = self.paced.gate(now) else {
+            return Places::default();
+        };
+        let (lease, wake) = (&self.lease, &self.mailbox.work);
+        let shares = &self.shared.shares;
+        let places = shares.take(&lease.tenant, &lease.session, wanted, wake);
+        self.place_at = places.again;
+        if !places.taken.is_empty() {
+            batch.gate = gate;
+            batch.claim = Some(places.taken.len());
         }
+        places
     }
 
     /// A chat has got a message: it is no stranger from now on.

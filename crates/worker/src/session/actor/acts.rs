@@ -110,8 +110,12 @@ impl Actor {
             ahead: self.paced.ahead(),
             typing: self.paced.typing(claimed.content.as_text()),
         };
-        self.jobs
-            .spawn(async move { Job::Input(sender.send(outgoing).await) });
+        let place = self.places.remove(&outgoing.wa_id);
+        self.jobs.spawn(async move {
+            let input = sender.send(outgoing).await;
+            drop(place);
+            Job::Input(input)
+        });
     }
 
     /// Removes the session's rows, a bounded number at a time.

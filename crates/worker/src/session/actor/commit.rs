@@ -18,6 +18,7 @@ use wagate_store::bus::BusMessage;
 use super::{Actor, EVENTS_MAX, Outcome, Turn, fault, next_event};
 use crate::session::batch::{Batch, Done};
 use crate::session::step::Input;
+use crate::shares::Places;
 
 /// Nothing that a device does to end takes longer, or it is left behind. Logging out may have to connect
 /// first.
@@ -144,16 +145,24 @@ impl Actor {
     }
 
     /// Keeps what was claimed, and says what the core must hear about it.
-    pub(super) fn account(&mut self, done: Option<(Done, Option<usize>)>) -> Vec<Input> {
+    pub(super) fn account(
+        &mut self,
+        done: Option<(Done, Option<usize>)>,
+        mut places: Places,
+    ) -> Vec<Input> {
         let Some((done, Some(asked))) = done else {
             return Vec::new();
         };
         if !done.claimed.is_empty() {
             failpoint::hit("claimed");
+            self.shared.shares.sends(&self.lease.tenant);
         }
         let mut claimed = Vec::with_capacity(done.claimed.len());
         for one in done.claimed {
             claimed.push((one.wa_id.clone(), one.attempt));
+            let place = places.taken.pop();
+            self.places
+                .extend(place.map(|place| (one.wa_id.clone(), place)));
             self.claims.insert(one.wa_id.clone(), one);
         }
         if let Some(state) = done.pacing {
