@@ -48,6 +48,13 @@ impl Backoff {
         longest: Duration::from_secs(60),
         jitter_percent: 30,
     };
+    /// The waits of a session whose changes the database refused for now. Short, since what it heard of
+    /// messages is in memory only until they are written.
+    pub const COMMIT: Self = Self {
+        first: Duration::from_millis(100),
+        longest: Duration::from_secs(2),
+        jitter_percent: 30,
+    };
 
     /// The wait after `failures` failures in a row (from 1), given a random number in `0.0..1.0`.
     pub fn wait(self, failures: u32, random: f64) -> Duration {
@@ -72,6 +79,14 @@ mod tests {
             .map(|n| Backoff::MESSAGE.wait(n, 0.5).as_secs())
             .collect();
         assert_eq!(waits, [2, 4, 8, 16, 32, 32]);
+    }
+
+    #[test]
+    fn what_is_in_memory_only_is_tried_again_soon() {
+        let waits: Vec<u128> = (1..=7)
+            .map(|n| Backoff::COMMIT.wait(n, 0.5).as_millis())
+            .collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000]);
     }
 
     proptest! {

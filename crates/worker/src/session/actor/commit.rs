@@ -64,7 +64,7 @@ impl Actor {
                 ));
             }
             tries = tries.saturating_add(1);
-            let pause = Backoff::RECONNECT.wait(tries.min(4), rand::random());
+            let pause = Backoff::COMMIT.wait(tries, rand::random());
             tokio::select! {
                 () = lost.cancelled() => return Err(Outcome::LeaseLost),
                 () = self.listening(sleep(pause)) => {}
