@@ -1,7 +1,6 @@
 //! Goal: what one tenant sends does not depend on how much another has waiting.
 //! Method: a share of one message, a backlog over several chats, and a tenant that goes on sending beside it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
@@ -51,7 +50,7 @@ async fn held_back(harness: &Harness) -> u64 {
 }
 
 /// Sends again and again, until it is told to stop.
-async fn go_on(client: Client, stop: Arc<AtomicBool>) -> usize {
+async fn go_on(client: Client, stop: &AtomicBool) -> usize {
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         let body = json!({ "to": people::contact_number(0), "text": "beside", "wait": 20 });
@@ -85,11 +84,13 @@ async fn a_backlog_is_held_back_while_another_tenant_sends_and_only_then() {
     drain(&harness, "alone").await;
     assert_eq!(held_back(&harness).await, 0);
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let beside = tokio::spawn(go_on(another, Arc::clone(&stop)));
-    drain(&harness, "beside").await;
-    stop.store(true, Ordering::Relaxed);
-    assert!(beside.await.unwrap() > 0);
+    let stop = AtomicBool::new(false);
+    let backlog = async {
+        drain(&harness, "beside").await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (sent, ()) = tokio::join!(go_on(another, &stop), backlog);
+    assert!(sent > 0);
     assert!(held_back(&harness).await > 0);
     harness.check().unwrap();
 }
