@@ -1,12 +1,13 @@
 //! The secrets of messages, with which later votes, edits and reactions to them are decrypted.
 //!
 //! Those of the session's own queued messages are derived from one key and the message's id. So a message
-//! has the same secret however often it is sent, and none of them needs a row: a row each would be a third
+//! has the same secret however often it is sent, and none of them needs a row: a row each would be a quarter
 //! of all pages that a message changes.
 //!
-//! Those of others have rows, which sit in a wheel by their deadline; rows without one are kept. The merge rules of the trait (the
-//! later deadline wins, a known time of the parent is never lost) need no reading before a write: a row
-//! with a later deadline sits in a later spoke and outlives the other, and reading merges what it finds.
+//! Those of others have rows, which sit in a wheel by their deadline; rows without one are kept. The merge
+//! rules of the trait (the later deadline wins, a known time of the parent is never lost) need no reading
+//! before a write: a row with a later deadline sits in a later spoke and outlives the other, and reading
+//! merges what it finds.
 
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -31,7 +32,6 @@ pub(crate) type MessageSecret = [u8; 32];
 #[derive(Debug, Default)]
 pub(super) struct OwnSecrets(OnceCell<OwnKey>);
 
-#[derive(Clone)]
 struct OwnKey([u8; 32]);
 
 impl std::fmt::Debug for OwnKey {
