@@ -125,7 +125,13 @@ impl Shares {
         let Some(lane) = state.tenants.get_mut(tenant) else {
             return;
         };
-        lane.taken.retain(|(taken, _)| *taken != number);
+        // Numbers rise, and the oldest mostly ends first; whoever is alone may have thousands.
+        if let Ok(at) = lane
+            .taken
+            .binary_search_by_key(&number, |(taken, _)| *taken)
+        {
+            lane.taken.remove(at);
+        }
         let mut free = state.free(tenant, self.share, Instant::now());
         let Some(lane) = state.tenants.get_mut(tenant) else {
             return;
