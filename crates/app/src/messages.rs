@@ -5,7 +5,7 @@
 //! commit may look as if it was not accepted: the answer then says `queued`.
 
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -20,8 +20,8 @@ use wagate_store::idempotency::IdempotencyKey;
 use wagate_store::messages::{
     self, Accepted, Message, MessageFilter, MessageWithHistory, NewOutbound, Priority,
 };
-use wagate_store::sessions::Session;
-use wagate_store::{Page, PageRequest, StoreError, Tx};
+use wagate_store::sessions::{self, Session};
+use wagate_store::{Page, PageRequest, StoreError, Tx, When};
 
 use crate::app::{App, deadline};
 use crate::caller::Caller;
@@ -72,7 +72,8 @@ impl App {
         request: SendRequest,
     ) -> Result<Sent, AppError> {
         let chat = self.recipient(&request.to)?;
-        let (accepted, waiter, told) = self.accept(caller, session, chat, &request).await?;
+        let wait = request.wait;
+        let (accepted, waiter, told) = self.accept(caller, session, chat, request).await?;
         failpoint::hit("accepted_committed");
         let Accepted { message, replayed } = accepted;
         if !replayed {
@@ -85,7 +86,7 @@ impl App {
                 tenant: caller.tenant().clone(),
             });
         }
-        let message = self.await_sent(caller, message, waiter, request.wait).await;
+        let message = self.await_sent(caller, message, waiter, wait).await;
         match failure_of(&message) {
             Some((code, text)) => Err(AppError::SendFailed {
                 code,
@@ -181,57 +182,54 @@ impl App {
         caller: &Caller,
         session: &SessionName,
         chat: Jid,
-        request: &SendRequest,
+        request: SendRequest,
     ) -> Result<(Accepted, Waiter, bool), AppError> {
-        let app = self.clone();
-        let tenant = caller.tenant().clone();
-        let (caller, name, now) = (caller.clone(), session.clone(), self.now());
-        let (request, times) = (request.clone(), times(request, now));
+        let times = times(&request, self.now());
         // None: not possible, which a repeat of an accepted request is not blamed for.
         let possible = times.as_ref().ok().copied();
         // What the transaction was rolled back for, when that is not the store's own reason.
-        let refused = Arc::new(OnceLock::new());
-        let slot = Arc::clone(&refused);
-        let stored = self
-            .db()
-            .write_for(&tenant, move |tx| {
-                let session = named(tx, &caller, &name)?;
-                let refusal = refusal_to_send(&session);
-                let body_hash = body_hash(&session.id, &chat, &request);
-                let idempotency = request
-                    .idempotency_key
-                    .map(|key| IdempotencyKey { key, body_hash });
+        let refused = Arc::new(Mutex::new(None));
+        let accept = {
+            let (app, refused, now) = (self.clone(), Arc::clone(&refused), self.now());
+            let (caller, name) = (caller.clone(), session.clone());
+            move |tx: &mut Tx<'_>| {
+                *locked(&refused) = None;
+                let sender = sessions::sender(tx, caller.tenant(), &name)?;
                 let (not_before, expires_at) = possible.unwrap_or_default();
                 let new = NewOutbound {
-                    session: session.id,
-                    chat,
-                    content: request.content,
+                    session: sender.id.clone(),
+                    chat: chat.clone(),
+                    content: request.content.clone(),
                     priority: request.priority,
                     not_before,
                     expires_at,
-                    idempotency,
+                    idempotency: request.idempotency_key.as_ref().map(|key| IdempotencyKey {
+                        key: key.clone(),
+                        body_hash: body_hash(&sender.id, &chat, &request),
+                    }),
                 };
                 let accepted = messages::accept(tx, caller.tenant(), new, now)?;
-                let refusal = match refusal {
+                let refusal = match refusal_to_send(&sender) {
                     Some((code, message)) => Some(Refusal::Session(code, message)),
                     None => possible.is_none().then_some(Refusal::Times),
                 };
                 match refusal {
                     // A repeat gets the first answer, whatever has become of the session since.
                     Some(refusal) if !accepted.replayed => {
-                        slot.get_or_init(|| refusal);
+                        *locked(&refused) = Some(refusal);
                         Err(StoreError::Conflict {
                             what: "the session's state, or the time".to_owned(),
                         })
                     }
                     _ => Ok(app.announce(tx, accepted)),
                 }
-            })
-            .await;
-        match refused.get() {
-            Some(Refusal::Session(code, message)) => {
-                return Err(AppError::refused(*code, *message));
             }
+        };
+        let tenant = caller.tenant();
+        let stored = self.db().write_repeatable(tenant, When::Now, accept).await;
+        let refused = locked(&refused).take();
+        match refused {
+            Some(Refusal::Session(code, message)) => return Err(AppError::refused(code, message)),
             Some(Refusal::Times) => times.map(drop)?,
             None => {}
         }
@@ -288,6 +286,10 @@ impl App {
             .await;
         found.ok().flatten().unwrap_or(message)
     }
+}
+
+fn locked<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a new message is not accepted, while a repeat of it would be answered.

@@ -11,7 +11,7 @@ use wagate_store::queue::{
     self, DeadFilter, DeadLetter, Holding, Job, JobFilter, JobState, QueueSettings, SessionQueue,
     SettingsChange, TenantQueue,
 };
-use wagate_store::sessions::{self, Session};
+use wagate_store::sessions::{self, Sender, Session};
 use wagate_store::{Page, PageRequest, StoreError, Tx};
 
 use crate::app::App;
@@ -429,7 +429,7 @@ impl App {
             .read(move |tx| sessions::find(tx, &session))
             .await
             .map_err(not_found)?;
-        match refusal_to_send(&session) {
+        match refusal_to_send(&Sender::from(&session)) {
             Some((code, message)) => Err(AppError::refused(code, message)),
             None => Ok(()),
         }

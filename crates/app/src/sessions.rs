@@ -11,7 +11,7 @@ use wagate_domain::{
     Desired, LinkChallenge, LinkMethod, LinkState, PhoneNumber, SessionId, SessionName, Timestamp,
 };
 use wagate_store::bus::BusMessage;
-use wagate_store::sessions::{self, Counters, Generation, NewSession, Session};
+use wagate_store::sessions::{self, Counters, Generation, NewSession, Sender, Session};
 use wagate_store::{Page, PageRequest, StoreError, Tx, messages, pacing};
 
 use crate::app::{App, deadline};
@@ -253,7 +253,7 @@ impl App {
     ) -> Result<Settled, AppError> {
         let before = self.session(caller, name).await?;
         let mut waiter = self.wait_on(Topic::Session(before.id.clone()));
-        let linked = before.identity.is_some() && !is_logged_out(&before);
+        let linked = before.identity.is_some() && !is_logged_out(before.desired, &before.link);
         if linked && matches!(method, LinkMethod::Code { .. }) {
             return Err(AppError::refused(
                 Code::SessionAlreadyLinked,
@@ -450,9 +450,9 @@ impl App {
 ///
 /// A session that lost its connection, or waits for a worker, takes them: they go out when it is back.
 /// One that needs somebody to act first does not, since a message could wait there for ever.
-pub(crate) fn refusal_to_send(session: &Session) -> Option<(Code, &'static str)> {
+pub(crate) fn refusal_to_send(session: &Sender) -> Option<(Code, &'static str)> {
     let refusal = match &session.link {
-        _ if session.identity.is_none() || is_logged_out(session) => (
+        link if !session.has_identity || is_logged_out(session.desired, link) => (
             Code::SessionNotLinked,
             "the session is not linked; connect it and scan the QR code",
         ),
@@ -479,8 +479,8 @@ fn is_pending(session: &Session) -> bool {
     session.generation_done < session.generation
 }
 
-fn is_logged_out(session: &Session) -> bool {
-    session.desired == Desired::LoggedOut || matches!(session.link, LinkState::LoggedOut { .. })
+fn is_logged_out(desired: Desired, link: &LinkState) -> bool {
+    desired == Desired::LoggedOut || matches!(link, LinkState::LoggedOut { .. })
 }
 
 /// Whether what `connect` waits for is there.

@@ -27,6 +27,7 @@ use crate::outbound;
 use crate::pairing;
 use crate::runner::Inner;
 use crate::sink::InboundSink;
+use crate::unbroken::Unbroken;
 
 /// So many recipients are remembered as reachable.
 const REACHED_MAX: usize = 4096;
@@ -198,10 +199,10 @@ impl Device {
                 sent.map(drop).map_err(EngineError::from_send)
             }
         };
-        // In a task of its own: a send must not be cut off half-way through Signal's counters (SL-2).
-        let task = inner.shared.tasks.spawn(work);
+        // A send must not be cut off half-way through Signal's counters (SL-2).
+        let work = Unbroken::new(&inner.shared.tasks, work);
         let outcome = tokio::select! {
-            outcome = inner.sent(task) => outcome,
+            outcome = inner.sent(work) => outcome,
             // SL-1: an answer that the library waits for will not come to a device that hangs up.
             () = inner.backend.lost().cancelled() => Err(StoreError::LeaseLost.into()),
         };

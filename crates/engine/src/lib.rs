@@ -34,6 +34,7 @@ mod runner;
 mod runtime;
 mod sink;
 mod transport;
+mod unbroken;
 mod version;
 
 pub use device::{Device, DeviceStats, Identity, Registration, Written};

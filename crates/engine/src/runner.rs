@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wacore::iq::keepalive::KeepaliveSpec;
@@ -30,6 +30,7 @@ use crate::inbound::{convert_all, person};
 use crate::pairing::check_server;
 use crate::sink::InboundSink;
 use crate::transport::Wire;
+use crate::unbroken::{Panicked, Unbroken};
 use crate::version::Version;
 
 /// A connection that held so long counts as a success for the backoff.
@@ -73,7 +74,7 @@ impl std::fmt::Debug for Inner {
 }
 
 /// The library at work on one message.
-type SendTask = JoinHandle<Result<(), EngineError>>;
+type SendWork = Unbroken<Result<(), EngineError>>;
 
 /// What an attempt left to be done.
 enum Watch {
@@ -406,18 +407,20 @@ impl Inner {
     /// Waits for the end of a send, however long that takes: a message that was given up on before could
     /// still be written, after it was declared failed. So it is the connection that is given up, which
     /// ends whatever the library waits for, and in the end the device.
-    pub(crate) async fn sent(&self, mut task: SendTask) -> Result<(), EngineError> {
+    pub(crate) async fn sent(&self, mut work: SendWork) -> Result<(), EngineError> {
         let patience = self.shared.options.send_timeout;
         let doing = "sending";
-        let ended = |ended: Result<Result<(), EngineError>, JoinError>| {
+        let ended = |ended: Result<Result<(), EngineError>, Panicked>| {
             ended.unwrap_or_else(|panicked| {
                 let source = Box::new(panicked);
                 Err(EngineError::Protocol { doing, source })
             })
         };
-        if let Ok(outcome) = timeout(patience, &mut task).await {
+        if let Ok(outcome) = timeout(patience, &mut work).await {
             return ended(outcome);
         }
+        // What follows may wait for something that it holds.
+        work.go_on_alone();
         if self.client.is_logged_in() {
             tracing::warn!("connecting anew since a send does not end");
             let anew = self.client.reconnect_immediately();
@@ -430,7 +433,7 @@ impl Inner {
             doubtful @ EngineError::Ambiguous(_) => doubtful,
             _ => EngineError::Timeout { doing },
         };
-        if let Ok(outcome) = timeout(patience, &mut task).await {
+        if let Ok(outcome) = timeout(patience, &mut work).await {
             return ended(outcome).map_err(late);
         }
         let reason = "a send does not end".to_owned();
@@ -438,7 +441,7 @@ impl Inner {
         self.stop.cancel();
         tokio::select! {
             biased;
-            outcome = task => ended(outcome).map_err(late),
+            outcome = &mut work => ended(outcome).map_err(late),
             // Nothing can be written on a device that has hung up for good.
             () = self.done.cancelled() => Err(EngineError::Timeout { doing }),
         }

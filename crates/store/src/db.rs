@@ -39,7 +39,7 @@ use crate::device_state::{self, Put};
 use crate::error::StoreError;
 use crate::leases::Lease;
 use crate::seal::Sealer;
-use job::{Message, PutJob, TypedJob};
+use job::{Kind, Message, PutJob, TypedJob, once};
 
 /// How soon something is to be committed, and how firmly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,25 @@ impl Db {
         self.run(Some(tenant.clone()), when, closure).await
     }
 
+    /// As [`Db::write_when`] for a closure that may run more than once: what it changed the first time is
+    /// undone before, and only the last result is answered. For what is done often: on SQLite it needs no
+    /// savepoint then, as long as all that shares the commit is of this kind.
+    pub async fn write_repeatable<R, F>(
+        &self,
+        tenant: &TenantId,
+        when: When,
+        closure: F,
+    ) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(TypedJob::new(closure, reply, Kind::WritesRepeatably));
+        let message = Message::Run(job, Some(tenant.clone()), when);
+        self.submit(&self.0.writer, message, answer).await
+    }
+
     async fn run<R, F>(
         &self,
         tenant: Option<TenantId>,
@@ -223,7 +242,7 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(TypedJob::new(closure, reply, true));
+        let job = Box::new(TypedJob::new(once(closure), reply, Kind::Writes));
         self.submit(&self.0.writer, Message::Run(job, tenant, when), answer)
             .await
     }
@@ -272,7 +291,7 @@ impl Db {
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(TypedJob::new(closure, reply, false));
+        let job = Box::new(TypedJob::new(once(closure), reply, Kind::Reads));
         let message = Message::Run(job, None, When::Now);
         self.submit(&self.0.reader, message, answer).await
     }

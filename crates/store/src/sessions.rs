@@ -152,6 +152,49 @@ pub fn get(tx: &mut Tx<'_>, tenant: &TenantId, name: &SessionName) -> Result<Ses
     .ok_or(NOT_FOUND)
 }
 
+/// What decides whether a session may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    pub id: SessionId,
+    pub desired: Desired,
+    pub link: LinkState,
+    /// It has an identity: some account is, or was, linked.
+    pub has_identity: bool,
+}
+
+impl From<&Session> for Sender {
+    fn from(session: &Session) -> Self {
+        Self {
+            id: session.id.clone(),
+            desired: session.desired,
+            link: session.link.clone(),
+            has_identity: session.identity.is_some(),
+        }
+    }
+}
+
+/// As [`get`], with only what every message to send is asked for.
+pub fn sender(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    name: &SessionName,
+) -> Result<Sender, StoreError> {
+    tx.query_opt(
+        "SELECT id, desired, link, jid IS NOT NULL FROM sessions \
+         WHERE tenant_id = $1 AND name = $2 AND desired <> 'deleted'",
+        params![tenant, name],
+        |row| {
+            Ok(Sender {
+                id: row.parse(0)?,
+                desired: row.parse(1)?,
+                link: row.json(2)?,
+                has_identity: row.flag(3)?,
+            })
+        },
+    )?
+    .ok_or(NOT_FOUND)
+}
+
 /// A session by its id, for the worker that runs it; also one that is to be deleted.
 pub fn find(tx: &mut Tx<'_>, id: &SessionId) -> Result<Session, StoreError> {
     let sealer = tx.sealer();

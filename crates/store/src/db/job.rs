@@ -31,6 +31,8 @@ pub(super) trait Job: Send {
     fn finish(self: Box<Self>, ended: Result<(), StoreError>);
     /// Whether the closure may change something.
     fn writes(&self) -> bool;
+    /// Whether `run` may be called again, after its changes were undone.
+    fn is_repeatable(&self) -> bool;
     /// Why the closure failed, after `run`.
     fn failure(&self) -> Option<&StoreError>;
 }
@@ -75,42 +77,64 @@ impl Job for PutJob {
         true
     }
 
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     fn failure(&self) -> Option<&StoreError> {
         self.failed.as_ref()
     }
 }
 
+/// What a closure does to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Reads,
+    Writes,
+    /// Writes, and comes to the same end when it runs again after its changes were undone.
+    WritesRepeatably,
+}
+
 pub(super) struct TypedJob<R, F> {
-    closure: Option<F>,
+    closure: F,
     result: Option<Result<R, StoreError>>,
     reply: oneshot::Sender<Result<R, StoreError>>,
-    writes: bool,
+    kind: Kind,
 }
 
 impl<R, F> TypedJob<R, F> {
     pub(super) fn new(
         closure: F,
         reply: oneshot::Sender<Result<R, StoreError>>,
-        writes: bool,
+        kind: Kind,
     ) -> Self {
         Self {
-            closure: Some(closure),
+            closure,
             result: None,
             reply,
-            writes,
+            kind,
         }
+    }
+}
+
+/// A closure for a job that runs once at most.
+pub(super) fn once<R>(
+    closure: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError>,
+) -> impl FnMut(&mut Tx<'_>) -> Result<R, StoreError> {
+    let mut closure = Some(closure);
+    move |tx| match closure.take() {
+        Some(closure) => closure(tx),
+        None => Err(StoreError::Sql("a closure was to run twice".into())),
     }
 }
 
 impl<R, F> Job for TypedJob<R, F>
 where
     R: Send,
-    F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send,
+    F: FnMut(&mut Tx<'_>) -> Result<R, StoreError> + Send,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
-        let Some(closure) = self.closure.take() else {
-            return false;
-        };
+        let closure = &mut self.closure;
         // A panic must not end the thread that every other closure depends on. The transaction is
         // rolled back, so nothing half-done is seen afterwards.
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -136,7 +160,11 @@ where
     }
 
     fn writes(&self) -> bool {
-        self.writes
+        self.kind != Kind::Reads
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.kind == Kind::WritesRepeatably
     }
 
     fn failure(&self) -> Option<&StoreError> {

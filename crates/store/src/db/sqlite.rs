@@ -171,6 +171,11 @@ impl SqliteConn {
         self.conn.is_autocommit()
     }
 
+    /// Rows changed since the connection was opened.
+    pub(super) fn changes(&self) -> u64 {
+        self.conn.total_changes()
+    }
+
     fn prepared(&self, sql: &str, form: Form<'_>) -> Result<CachedStatement<'_>, StoreError> {
         let text = self.texts.get(sql, form);
         self.conn.prepare_cached(&text).map_err(error)

@@ -1,12 +1,18 @@
 //! SQLite's threads: one writer with group commit, and readers.
 //!
-//! The writer takes the closures that wait, tenant by tenant (`turns.rs`), runs each in a savepoint of its
-//! own, commits once, and answers each after the commit. So one flush to the disk serves up to `group_max`
-//! callers, a closure that fails harms none of its neighbours, and nobody hears of success before it is
-//! durable (MP-1). Only a group of which nothing need survive a loss of power ([`When::Unsynced`]) is
-//! left to the next flush.
+//! The writer takes the closures that wait, tenant by tenant (`turns.rs`), runs them in one transaction,
+//! commits once, and answers each after the commit. So one flush to the disk serves up to `group_max`
+//! callers, and nobody hears of success before it is durable (MP-1). Only a group of which nothing need
+//! survive a loss of power ([`When::Unsynced`]) is left to the next flush.
+//!
+//! A closure that fails harms none of its neighbours. A savepoint for each would do, for which SQLite
+//! copies every page before its first change; so as long as all closures can be run again they have none,
+//! and should one fail after it changed something, which is rare, the transaction begins anew with
+//! savepoints.
+//!
 //! What all of them have to say to the outbox is written in one go before the commit (EV-1).
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::{self, Runtime};
@@ -104,6 +110,15 @@ impl Group {
     }
 }
 
+/// What became of a job's changes.
+enum Ran {
+    Kept,
+    /// It failed, and nothing is left of it.
+    Gone,
+    /// It failed, and some of its changes are still there.
+    Left,
+}
+
 impl Writer {
     fn run(&mut self, mut waiting: Waiting) {
         while waiting.wait() {
@@ -119,8 +134,8 @@ impl Writer {
             jobs,
             synced,
         } = group;
-        let mut waiting = jobs.into_iter();
-        while waiting.len() > 0 || !puts.is_empty() {
+        let mut waiting = VecDeque::from(jobs);
+        while !waiting.is_empty() || !puts.is_empty() {
             let mut done = Vec::with_capacity(waiting.len());
             let ended = self.transaction(synced, &mut puts, &mut waiting, &mut done);
             for job in puts.drain(..) {
@@ -136,7 +151,7 @@ impl Writer {
         &self,
         synced: bool,
         puts: &mut [PutJob],
-        waiting: &mut std::vec::IntoIter<Box<dyn Job>>,
+        waiting: &mut VecDeque<Box<dyn Job>>,
         done: &mut Vec<Box<dyn Job>>,
     ) -> Result<(), StoreError> {
         let begun = self
@@ -144,20 +159,32 @@ impl Writer {
             .sync_commits(synced)
             .and_then(|()| self.conn.control("BEGIN IMMEDIATE"));
         if let Err(error) = begun {
-            done.extend(waiting);
+            done.extend(waiting.drain(..));
             return Err(error);
         }
         let mut events = Vec::new();
         let mut begun = self.put(puts)?;
-        for mut job in waiting {
-            // While there is nothing to lose, the transaction itself is the savepoint.
-            let kept = if begun {
-                self.savepoint(&mut *job, &mut events)
+        let mut repeatable = true;
+        while let Some(mut job) = waiting.pop_front() {
+            repeatable &= job.is_repeatable();
+            let ran = if repeatable {
+                self.unguarded(&mut *job, &mut events)
             } else {
-                self.alone(&mut *job, &mut events)
+                self.guarded(&mut *job, begun, &mut events)
             };
             done.push(job);
-            begun |= kept?;
+            match ran? {
+                Ran::Kept => begun = true,
+                Ran::Gone => {}
+                Ran::Left => {
+                    self.begin_again()?;
+                    events.clear();
+                    begun = self.put(puts)?;
+                    // From here on each has its savepoint, so that this happens once.
+                    repeatable = false;
+                    done.drain(..).rev().for_each(|job| waiting.push_front(job));
+                }
+            }
         }
         self.append(events)
             .and_then(|()| self.conn.control("COMMIT"))
@@ -189,13 +216,37 @@ impl Writer {
         Ok(false)
     }
 
-    /// Runs the first job that may leave something behind. Whether it did.
-    fn alone(&self, job: &mut dyn Job, events: &mut Vec<Pending>) -> Result<bool, StoreError> {
+    /// Runs a job with nothing to go back to but the transaction's beginning.
+    fn unguarded(&self, job: &mut dyn Job, events: &mut Vec<Pending>) -> Result<Ran, StoreError> {
+        let before = self.conn.changes();
         let keep = self.run_job(job, events)?;
-        if !keep {
+        Ok(match keep {
+            true => Ran::Kept,
+            false if self.conn.changes() == before => Ran::Gone,
+            false => Ran::Left,
+        })
+    }
+
+    /// Runs a job so that nothing is left of it when it fails. While there is nothing else to lose
+    /// (`begun`), the transaction itself is the savepoint.
+    fn guarded(
+        &self,
+        job: &mut dyn Job,
+        begun: bool,
+        events: &mut Vec<Pending>,
+    ) -> Result<Ran, StoreError> {
+        let keep = if begun {
+            self.savepoint(job, events)?
+        } else {
+            self.run_job(job, events)?
+        };
+        if keep {
+            return Ok(Ran::Kept);
+        }
+        if !begun {
             self.begin_again()?;
         }
-        Ok(keep)
+        Ok(Ran::Gone)
     }
 
     /// Undoes everything, in a transaction that goes on.
@@ -279,6 +330,9 @@ fn again(error: &StoreError) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use wagate_domain::TenantId;
 
     use crate::db::{Db, DbOptions, Tx, When, params};
@@ -317,10 +371,8 @@ mod tests {
         db.close().await;
     }
 
-    #[tokio::test]
-    async fn what_may_be_undone_is_not_when_it_shares_a_commit() {
-        let folder = tempfile::tempdir().unwrap();
-        let (db, tenant) = (opened(&folder).await, TenantId::generate());
+    /// Runs closures in one commit, in order: they wait in line before the thread is free.
+    async fn together<T>(db: &Db, work: impl Future<Output = T>) -> T {
         let (entered, is_held) = tokio::sync::oneshot::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
         let held = db.write(move |_| {
@@ -328,18 +380,114 @@ mod tests {
             released.recv().ok();
             Ok(())
         });
-        let both = async {
+        let after = async {
             is_held.await.unwrap();
+            let release = async { release.send(()).unwrap() };
+            tokio::join!(work, release).0
+        };
+        let (held, done) = tokio::join!(held, after);
+        held.unwrap();
+        done
+    }
+
+    #[tokio::test]
+    async fn what_may_be_undone_is_not_when_it_shares_a_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, tenant) = (opened(&folder).await, TenantId::generate());
+        let both = async {
             let undoable = db.write_when(&tenant, When::Unsynced, level);
             let firm = db.write_for(&tenant, level);
-            // Both wait in line before the thread is free.
-            let release = async { release.send(()).unwrap() };
-            let (undoable, firm, ()) = tokio::join!(undoable, firm, release);
+            let (undoable, firm) = tokio::join!(undoable, firm);
             (undoable.unwrap(), firm.unwrap())
         };
-        let (held, levels) = tokio::join!(held, both);
-        held.unwrap();
-        assert_eq!(levels, (SYNCED, SYNCED));
+        assert_eq!(together(&db, both).await, (SYNCED, SYNCED));
         db.close().await;
+    }
+
+    /// What a closure does before its end.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Does {
+        Adds,
+        AddsAndFails,
+        Fails,
+        Panics,
+        AddsOnce,
+    }
+
+    /// Adds its number, or not; says how often it ran.
+    async fn work(db: &Db, tenant: &TenantId, number: i64, does: Does) -> (bool, u32) {
+        let ran = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&ran);
+        let work = move |tx: &mut Tx<'_>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            if does != Does::Fails {
+                tx.execute("INSERT INTO numbers VALUES ($1)", params![number])?;
+            }
+            match does {
+                Does::Adds | Does::AddsOnce => Ok(()),
+                Does::AddsAndFails | Does::Fails => Err(StoreError::NotFound { what: "test" }),
+                Does::Panics => panic!("a test of a panic"),
+            }
+        };
+        let done = if does == Does::AddsOnce {
+            db.write_for(tenant, work).await
+        } else {
+            db.write_repeatable(tenant, When::Now, work).await
+        };
+        (done.is_ok(), ran.load(Ordering::Relaxed))
+    }
+
+    /// Runs all in one commit; gives what each did, and the numbers that are there then.
+    async fn numbers(all: [Does; 4]) -> ([(bool, u32); 4], Vec<i64>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, tenant) = (opened(&folder).await, TenantId::generate());
+        let table = "CREATE TABLE numbers (n INTEGER)";
+        db.write(move |tx| tx.batch(table)).await.unwrap();
+        let [a, b, c, d] = all;
+        let work = async {
+            tokio::join!(
+                work(&db, &tenant, 1, a),
+                work(&db, &tenant, 2, b),
+                work(&db, &tenant, 3, c),
+                work(&db, &tenant, 4, d),
+            )
+        };
+        let done = together(&db, work).await;
+        let found = db.read(|tx| {
+            tx.query("SELECT n FROM numbers ORDER BY rowid", params![], |row| row.int(0))
+        });
+        let found = found.await.unwrap();
+        db.close().await;
+        (done.into(), found)
+    }
+
+    #[tokio::test]
+    async fn a_closure_that_fails_halfway_harms_none_of_its_neighbours() {
+        for halfway in [Does::AddsAndFails, Does::Panics] {
+            let (done, found) = numbers([Does::Adds, halfway, Does::Adds, Does::AddsAndFails]).await;
+            assert_eq!(found, [1, 3], "{halfway:?}");
+            // Who came after it ran only once, with a savepoint where that was needed.
+            assert_eq!(done, [(true, 2), (false, 2), (true, 1), (false, 1)], "{halfway:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closure_that_changed_nothing_makes_nobody_run_again() {
+        let (done, found) = numbers([Does::Adds, Does::Fails, Does::Adds, Does::Fails]).await;
+        assert_eq!(found, [1, 3]);
+        assert_eq!(done, [(true, 1), (false, 1), (true, 1), (false, 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_closure_that_runs_once_is_not_undone_for_another() {
+        let all = [Does::Adds, Does::AddsOnce, Does::AddsAndFails, Does::Adds];
+        let (done, found) = numbers(all).await;
+        assert_eq!(found, [1, 2, 4]);
+        assert_eq!(done, [(true, 1), (true, 1), (false, 1), (true, 1)]);
+        // It comes after one that must begin anew.
+        let all = [Does::Adds, Does::AddsAndFails, Does::AddsOnce, Does::Adds];
+        let (done, found) = numbers(all).await;
+        assert_eq!(found, [1, 3, 4]);
+        assert_eq!(done, [(true, 2), (false, 2), (true, 1), (true, 1)]);
     }
 }

@@ -11,7 +11,7 @@ use wagate_domain::{failpoint, plant};
 use wagate_engine::{InboundMessage, InboundSink, SinkError};
 use wagate_store::bus::BusMessage;
 use wagate_store::messages::{self, Inserted, NewInbound};
-use wagate_store::{Lease, StoreError, Tx};
+use wagate_store::{Lease, StoreError, Tx, When};
 
 use crate::worker::Shared;
 
@@ -83,7 +83,7 @@ impl Sink {
         let now = self.shared.clock.now();
         self.shared
             .db
-            .write_for(&self.lease.tenant, move |tx| {
+            .write_repeatable(&self.lease.tenant, When::Now, move |tx| {
                 messages::insert_inbound(tx, &lease, rows.to_vec(), now)
             })
             .await

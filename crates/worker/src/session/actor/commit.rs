@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 use wagate_domain::{Backoff, failpoint};
 use wagate_engine::Device;
-use wagate_store::StoreError;
+use wagate_store::{StoreError, Tx};
 use wagate_store::bus::BusMessage;
 
 use super::{Actor, EVENTS_MAX, Outcome, Turn, fault, next_event};
@@ -77,9 +77,8 @@ impl Actor {
         let batch = Arc::clone(batch);
         let now = shared.clock.now();
         let (tenant, when) = (lease.tenant.clone(), batch.when());
-        let written = shared
-            .db
-            .write_when(&tenant, when, move |tx| batch.write(tx, &lease, now));
+        let write = move |tx: &mut Tx<'_>| batch.write(tx, &lease, now);
+        let written = shared.db.write_repeatable(&tenant, when, write);
         self.listening(written).await
     }
 
