@@ -195,6 +195,20 @@ impl App {
             move |tx: &mut Tx<'_>| {
                 *locked(&refused) = None;
                 let sender = sessions::sender(tx, caller.tenant(), &name)?;
+                let refusal = match refusal_to_send(&sender) {
+                    Some((code, message)) => Some(Refusal::Session(code, message)),
+                    None => possible.is_none().then_some(Refusal::Times),
+                };
+                let refuse = |refusal| {
+                    *locked(&refused) = Some(refusal);
+                    let what = "the session's state, or the time".to_owned();
+                    Err(StoreError::Conflict { what })
+                };
+                // Nothing is written for it that would have to be undone.
+                let refusal = match (refusal, &request.idempotency_key) {
+                    (Some(refusal), None) => return refuse(refusal),
+                    (refusal, _) => refusal,
+                };
                 let (not_before, expires_at) = possible.unwrap_or_default();
                 let new = NewOutbound {
                     session: sender.id.clone(),
@@ -209,18 +223,9 @@ impl App {
                     }),
                 };
                 let accepted = messages::accept(tx, caller.tenant(), new, now)?;
-                let refusal = match refusal_to_send(&sender) {
-                    Some((code, message)) => Some(Refusal::Session(code, message)),
-                    None => possible.is_none().then_some(Refusal::Times),
-                };
                 match refusal {
                     // A repeat gets the first answer, whatever has become of the session since.
-                    Some(refusal) if !accepted.replayed => {
-                        *locked(&refused) = Some(refusal);
-                        Err(StoreError::Conflict {
-                            what: "the session's state, or the time".to_owned(),
-                        })
-                    }
+                    Some(refusal) if !accepted.replayed => refuse(refusal),
                     _ => Ok(app.announce(tx, accepted)),
                 }
             }

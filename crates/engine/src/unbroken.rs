@@ -52,13 +52,11 @@ impl<T: 'static> Future for Unbroken<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = match &mut self.work {
-            Work::Here(work) => {
-                match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(value)) => Ok(value),
-                    Err(_) => Err(Panicked),
-                }
-            }
+            Work::Here(work) => match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(value)) => Ok(value),
+                Err(_) => Err(Panicked),
+            },
             Work::Task(task) => ready!(Pin::new(task).poll(cx)).map_err(|_| Panicked),
             Work::Ended => Err(Panicked),
         };

@@ -13,6 +13,7 @@ mod plans;
 mod postgres;
 mod sql;
 mod sqlite;
+mod statements;
 mod turns;
 mod tx;
 mod value;

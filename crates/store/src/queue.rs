@@ -19,6 +19,7 @@ mod stats;
 mod strangers;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use wagate_domain::message::{Content, Failure, MessageInput, Step};
@@ -86,6 +87,18 @@ pub struct QueueStats {
     pub delayed: u64,
 }
 
+/// A state that is another message's already (a lane's head) makes it change nothing.
+const ENQUEUE: &str = "INSERT INTO queue (message_seq, tenant_id, session_id, chat, priority, state, \
+     due_ms, attempts, expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8) ON CONFLICT DO NOTHING";
+/// Ready where the lane has no head, else as it is told.
+static ENQUEUE_BEHIND: LazyLock<String> = LazyLock::new(|| {
+    let state = "CASE WHEN EXISTS (SELECT 1 FROM queue h WHERE h.session_id = $3 AND h.chat = $4 \
+                 AND h.priority = $5 AND h.state <= 2) THEN $6 ELSE 0 END";
+    ENQUEUE
+        .replace("$6", state)
+        .replace(" ON CONFLICT DO NOTHING", "")
+});
+
 /// Queues an accepted message; it is the head of its lane if nothing else is.
 pub(crate) fn enqueue(
     tx: &mut Tx<'_>,
@@ -98,26 +111,26 @@ pub(crate) fn enqueue(
         Some(at) if !plant::is("schedule_ignored") => at,
         _ => now,
     };
-    let insert = |tx: &mut Tx<'_>, state: i64| {
-        tx.execute(
-            "INSERT INTO queue (message_seq, tenant_id, session_id, chat, priority, state, due_ms, \
-             attempts, expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, $8) \
-             ON CONFLICT DO NOTHING",
-            params![
-                seq,
-                &message.tenant,
-                &message.session,
-                chat,
-                message.priority.rank(),
-                state,
-                due,
-                message.expires_at
-            ],
-        )
+    let values = |state: i64| {
+        [
+            Value::from(seq),
+            (&message.tenant).into(),
+            (&message.session).into(),
+            chat.into(),
+            message.priority.rank().into(),
+            state.into(),
+            due.into(),
+            message.expires_at.into(),
+        ]
     };
     if due > now {
-        return insert(tx, SCHEDULED).map(drop);
+        return tx.execute(ENQUEUE, &values(SCHEDULED)).map(drop);
     }
+    if tx.dialect() == Dialect::Sqlite {
+        // Nobody else writes, so the lane is as it is looked at.
+        return tx.execute(&ENQUEUE_BEHIND, &values(BLOCKED)).map(drop);
+    }
+    let insert = |tx: &mut Tx<'_>, state: i64| tx.execute(ENQUEUE, &values(state));
     // The head may vanish between the two statements on PostgreSQL, and then this message is the head.
     // Once its row is locked it cannot: whoever deletes it waits, and then sees this message behind it.
     for _ in 0..HEAD_RACES_MAX {

@@ -8,7 +8,7 @@ use wagate_domain::session::Desired;
 use wagate_domain::{EventSeq, Jid, ReceiptKind, Timestamp, WaMessageId, WorkerId};
 
 use super::DbOptions;
-use super::sqlite::SqliteConn;
+use super::sqlite::{Opened, SqliteConn};
 use super::tx::{Conn, Tx};
 use crate::idempotency::IdempotencyKey;
 use crate::messages::{MessageFilter, NewInbound, NewOutbound, Priority, Update};
@@ -38,7 +38,7 @@ const LARGE: [&str; 10] = [
 
 /// A connection on which every statement of the message path has run.
 fn exercised() -> SqliteConn {
-    let conn = SqliteConn::open(":memory:", &DbOptions::new("sqlite::memory:")).unwrap();
+    let conn = SqliteConn::of(Opened::new(":memory:", &DbOptions::new("sqlite::memory:")).unwrap());
     let sealer = Sealer::new(&MasterKey::generate().unwrap(), &[]);
     super::migrate::run(&mut Tx::new(Conn::Sqlite(&conn), &sealer)).unwrap();
     conn.forget_statements();

@@ -1,11 +1,4 @@
 //! Statement texts with a varying number of rows, in few variants, so that each is prepared once.
-//!
-//! Making a text costs as much as running a small statement, so SQLite's side keeps each one ([`Texts`]).
-
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
 use super::value::Value;
 
@@ -75,68 +68,13 @@ pub(super) enum Form<'a> {
     Rows(&'a str, usize, usize),
 }
 
-/// Statements as they are written here (`$1`, `{}`) and as SQLite wants them (`?1`).
-#[derive(Default)]
-pub(super) struct Texts(RefCell<HashMap<Box<str>, Variants, BuildHasherDefault<Quick>>>);
-
-/// The variants of one statement by their number of rows.
-type Variants = Vec<(usize, Arc<str>)>;
-
-impl Texts {
-    pub(super) fn get(&self, sql: &str, form: Form<'_>) -> Arc<str> {
-        let count = match form {
-            Form::Plain => 0,
-            Form::Rows(_, count, _) => count,
-        };
-        let mut texts = self.0.borrow_mut();
-        let known = texts
-            .get(sql)
-            .and_then(|variants| variants.iter().find(|(rows, _)| *rows == count));
-        if let Some((_, text)) = known {
-            return Arc::clone(text);
-        }
-        let text = match form {
-            Form::Plain => sql.replace('$', "?"),
-            Form::Rows(template, count, first) => sql
-                .replace("{}", &values(template, count, first))
-                .replace('$', "?"),
-        };
-        let text: Arc<str> = text.into();
-        let variants = texts.entry(sql.into()).or_default();
-        variants.push((count, Arc::clone(&text)));
-        text
-    }
-}
-
-#[cfg(test)]
-impl Texts {
-    pub(super) fn clear(&self) {
-        self.0.borrow_mut().clear();
-    }
-
-    pub(super) fn all(&self) -> Vec<String> {
-        let texts = self.0.borrow();
-        let all = texts.values().flatten();
-        all.map(|(_, text)| text.to_string()).collect()
-    }
-}
-
-/// A hash for our own statements, which nobody chooses to collide.
-#[derive(Default)]
-struct Quick(u64);
-
-impl Hasher for Quick {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            let mixed = self.0.rotate_left(5) ^ u64::from_le_bytes(word);
-            self.0 = mixed.wrapping_mul(0x517c_c1b7_2722_0a95);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+/// A statement as SQLite wants it (`?1`), from how it is written here (`$1`, `{}`).
+pub(super) fn for_sqlite(sql: &str, form: Form<'_>) -> String {
+    match form {
+        Form::Plain => sql.replace('$', "?"),
+        Form::Rows(template, count, first) => sql
+            .replace("{}", &values(template, count, first))
+            .replace('$', "?"),
     }
 }
 
@@ -161,13 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_made_once_for_each_number_of_rows() {
-        let texts = Texts::default();
-        let insert = |count| texts.get("INSERT INTO t VALUES {}", Form::Rows("(?, ?)", count, 1));
-        assert_eq!(&*insert(1), "INSERT INTO t VALUES (?1, ?2)");
-        assert_eq!(&*insert(2), "INSERT INTO t VALUES (?1, ?2), (?3, ?4)");
-        assert!(Arc::ptr_eq(&insert(2), &insert(2)));
-        assert_eq!(&*texts.get("SELECT $1", Form::Plain), "SELECT ?1");
+    fn sqlite_gets_its_own_placeholders() {
+        let insert = |count| for_sqlite("INSERT INTO t VALUES {}", Form::Rows("(?, ?)", count, 1));
+        assert_eq!(insert(1), "INSERT INTO t VALUES (?1, ?2)");
+        assert_eq!(insert(2), "INSERT INTO t VALUES (?1, ?2), (?3, ?4)");
+        assert_eq!(for_sqlite("SELECT $1", Form::Plain), "SELECT ?1");
     }
 
     #[test]

@@ -1,23 +1,23 @@
-//! A connection to SQLite: settings, the statement cache, and what its errors mean.
+//! A connection to SQLite: settings, statements, and what its errors mean.
 
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement};
 
 use super::DbOptions;
-use super::sql::{Form, Texts};
+use super::sql::Form;
+use super::statements::Prepared;
 use super::value::{Row, Value};
 use crate::error::StoreError;
 
-/// Prepared statements kept per connection; the store has fewer.
-const STATEMENTS: usize = 512;
+/// A connection on its way to the thread that it is for: statements cannot go to another.
+pub(super) struct Opened(Connection);
 
 pub(super) struct SqliteConn {
-    conn: Connection,
-    texts: Texts,
+    prepared: Prepared,
     /// Commits wait for the disk.
     synced: Cell<bool>,
 }
@@ -37,8 +37,8 @@ pub(super) fn is_memory(path: &str) -> bool {
     path == ":memory:"
 }
 
-impl SqliteConn {
-    pub(super) fn open(path: &str, options: &DbOptions) -> Result<Self, StoreError> {
+impl Opened {
+    pub(super) fn new(path: &str, options: &DbOptions) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -47,7 +47,6 @@ impl SqliteConn {
         }
         let conn = Connection::open_with_flags(path, flags).map_err(error)?;
         conn.busy_timeout(options.busy_timeout).map_err(error)?;
-        conn.set_prepared_statement_cache_capacity(STATEMENTS);
         // Otherwise a statement is planned anew whenever a value is bound that a partial index or a
         // statistic might care about: half of the writer's time.
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
@@ -64,16 +63,23 @@ impl SqliteConn {
             conn.pragma_update(None, "max_page_count", pages)
                 .map_err(error)?;
         }
-        Ok(Self {
-            conn,
-            texts: Texts::default(),
-            synced: Cell::new(true),
-        })
+        Ok(Self(conn))
     }
 
     /// Refuses every change from now on: for the readers.
     pub(super) fn refuse_writes(&self) -> Result<(), StoreError> {
-        self.batch("PRAGMA query_only = ON")
+        self.0
+            .execute_batch("PRAGMA query_only = ON")
+            .map_err(error)
+    }
+}
+
+impl SqliteConn {
+    pub(super) fn of(opened: Opened) -> Self {
+        Self {
+            prepared: Prepared::on(opened.0),
+            synced: Cell::new(true),
+        }
     }
 
     /// Whether the commits that follow wait for the disk. What an unsynced one wrote is on the disk with
@@ -87,15 +93,26 @@ impl SqliteConn {
         Ok(())
     }
 
+    fn with<R>(
+        &self,
+        sql: &str,
+        form: Form<'_>,
+        work: impl FnOnce(&mut Statement<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let done = self.prepared.with(sql, form, work);
+        done.map_err(error)?
+    }
+
     pub(super) fn execute(
         &self,
         sql: &str,
         form: Form<'_>,
         values: &[Value<'_>],
     ) -> Result<u64, StoreError> {
-        let mut statement = self.prepared(sql, form)?;
-        bind(&mut statement, 1, values)?;
-        changed(&mut statement)
+        self.with(sql, form, |statement| {
+            bind(statement, 1, values)?;
+            changed(statement)
+        })
     }
 
     pub(super) fn query<T>(
@@ -104,11 +121,12 @@ impl SqliteConn {
         values: &[Value<'_>],
         mut read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement = self.prepared(sql, Form::Plain)?;
-        bind(&mut statement, 1, values)?;
-        let mut answers = Vec::new();
-        answer(&mut statement, &mut answers, &mut read)?;
-        Ok(answers)
+        self.with(sql, Form::Plain, |statement| {
+            bind(statement, 1, values)?;
+            let mut answers = Vec::new();
+            answer(statement, &mut answers, &mut read)?;
+            Ok(answers)
+        })
     }
 
     /// Runs a statement about many rows once for each row: here that costs less than one statement for
@@ -121,14 +139,15 @@ impl SqliteConn {
         rows: &[Value<'_>],
     ) -> Result<u64, StoreError> {
         let first = fixed.len() + 1;
-        let mut statement = self.prepared(sql, Form::Rows(template, 1, first))?;
-        bind(&mut statement, 1, fixed)?;
-        let mut sum = 0;
-        for row in rows.chunks_exact(arity) {
-            bind(&mut statement, first, row)?;
-            sum += changed(&mut statement)?;
-        }
-        Ok(sum)
+        self.with(sql, Form::Rows(template, 1, first), |statement| {
+            bind(statement, 1, fixed)?;
+            let mut sum = 0;
+            for row in rows.chunks_exact(arity) {
+                bind(statement, first, row)?;
+                sum += changed(statement)?;
+            }
+            Ok(sum)
+        })
     }
 
     /// As [`Self::execute_each`] for statements with answers. A row that comes twice is asked about once.
@@ -141,44 +160,42 @@ impl SqliteConn {
         mut read: impl FnMut(Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let first = fixed.len() + 1;
-        let mut statement = self.prepared(sql, Form::Rows(template, 1, first))?;
-        bind(&mut statement, 1, fixed)?;
-        let mut asked = HashSet::new();
-        let mut answers = Vec::with_capacity(rows.len() / arity);
-        for row in rows.chunks_exact(arity) {
-            if rows.len() > arity && !asked.insert(row) {
-                continue;
+        self.with(sql, Form::Rows(template, 1, first), |statement| {
+            bind(statement, 1, fixed)?;
+            let mut asked = HashSet::new();
+            let mut answers = Vec::with_capacity(rows.len() / arity);
+            for row in rows.chunks_exact(arity) {
+                if rows.len() > arity && !asked.insert(row) {
+                    continue;
+                }
+                bind(statement, first, row)?;
+                answer(statement, &mut answers, &mut read)?;
             }
-            bind(&mut statement, first, row)?;
-            answer(&mut statement, &mut answers, &mut read)?;
-        }
-        Ok(answers)
+            Ok(answers)
+        })
     }
 
     pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
-        self.conn.execute_batch(sql).map_err(error)
+        self.prepared.conn().execute_batch(sql).map_err(error)
     }
 
     /// One of the fixed statements that begin and end transactions.
     pub(super) fn control(&self, sql: &str) -> Result<(), StoreError> {
-        let mut statement = self.conn.prepare_cached(sql).map_err(error)?;
-        statement.raw_execute().map_err(error)?;
-        Ok(())
+        self.with(sql, Form::Plain, |statement| changed(statement).map(drop))
     }
 
     /// No transaction is open: SQLite ends one by itself after some errors, such as a full disk.
     pub(super) fn is_idle(&self) -> bool {
-        self.conn.is_autocommit()
+        self.prepared.conn().is_autocommit()
+    }
+
+    pub(super) fn last_insert_id(&self) -> i64 {
+        self.prepared.conn().last_insert_rowid()
     }
 
     /// Rows changed since the connection was opened.
     pub(super) fn changes(&self) -> u64 {
-        self.conn.total_changes()
-    }
-
-    fn prepared(&self, sql: &str, form: Form<'_>) -> Result<CachedStatement<'_>, StoreError> {
-        let text = self.texts.get(sql, form);
-        self.conn.prepare_cached(&text).map_err(error)
+        self.prepared.conn().total_changes()
     }
 }
 
@@ -213,23 +230,26 @@ fn answer<T>(
 #[cfg(test)]
 impl SqliteConn {
     pub(super) fn forget_statements(&self) {
-        self.texts.clear();
+        self.prepared.forget();
     }
 
     /// The statements that were run with parameters.
     pub(super) fn statements(&self) -> Vec<String> {
-        self.texts.all()
+        self.prepared.texts()
     }
 
     /// How often a statement was planned anew since it was prepared.
     pub(super) fn replanned(&self, sql: &str) -> i32 {
-        let statement = self.conn.prepare_cached(sql).unwrap();
-        statement.get_status(rusqlite::StatementStatus::RePrepare)
+        self.prepared.replanned(sql)
     }
 
     /// The steps of a statement's program, by their names.
     pub(super) fn program(&self, sql: &str) -> Vec<String> {
-        let mut statement = self.conn.prepare(&format!("EXPLAIN {sql}")).unwrap();
+        let mut statement = self
+            .prepared
+            .conn()
+            .prepare(&format!("EXPLAIN {sql}"))
+            .unwrap();
         let mut rows = statement.raw_query();
         let mut steps = Vec::new();
         while let Some(row) = rows.next().unwrap() {
@@ -241,7 +261,8 @@ impl SqliteConn {
     /// What the planner says about a statement, a step a line.
     pub(super) fn explain(&self, sql: &str) -> Vec<String> {
         let mut statement = self
-            .conn
+            .prepared
+            .conn()
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
             .unwrap();
         let mut rows = statement.raw_query();

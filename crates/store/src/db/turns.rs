@@ -109,11 +109,6 @@ impl<T> Turns<T> {
         group
     }
 
-    /// Only one tenant was there for long.
-    pub(super) fn is_of_one(&self) -> bool {
-        self.groups_alone > ALONE_AFTER
-    }
-
     /// Notes who is there for this group, and says whether it has been one and the same tenant for long.
     fn is_alone(&mut self) -> bool {
         let mut tenants = self.lanes.keys();
@@ -131,7 +126,7 @@ impl<T> Turns<T> {
                 self.groups_alone = 0;
             }
         }
-        self.is_of_one()
+        self.groups_alone > ALONE_AFTER
     }
 }
 

@@ -134,6 +134,14 @@ impl<'c> Tx<'c> {
             .ok_or_else(|| StoreError::corrupt("an empty answer"))
     }
 
+    /// SQLite: the number of the row that was inserted last, on this connection.
+    pub(crate) fn last_insert_id(&self) -> Result<i64, StoreError> {
+        match &self.conn {
+            Conn::Sqlite(conn) => Ok(conn.last_insert_id()),
+            Conn::Postgres(_) => Err(StoreError::Sql("PostgreSQL returns ids".into())),
+        }
+    }
+
     /// Several statements with no parameters: migrations only.
     pub(crate) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         let result = match &mut self.conn {

@@ -20,10 +20,6 @@ const STATE_WAITS: Duration = Duration::from_millis(25);
 /// So long a transaction does, whose session has no other meanwhile.
 const RUN_WAITS: Duration = Duration::from_millis(3);
 
-/// From so many in a group on, the next waits for company; so long.
-const BUSY: usize = 24;
-const BUSY_WAITS: Duration = Duration::from_millis(2);
-
 /// A queue of `queue_max` places, for one thread or, behind a lock, for several.
 pub(super) fn channel(options: &DbOptions) -> (Sender<Message>, Waiting) {
     let (sender, queue) = mpsc::channel(options.queue_max.div_ceil(2).max(1));
@@ -32,7 +28,6 @@ pub(super) fn channel(options: &DbOptions) -> (Sender<Message>, Waiting) {
         turns: Turns::new(options.tenant_share),
         room: (options.queue_max / 2).max(1),
         due: None,
-        busy: false,
     };
     (sender, waiting)
 }
@@ -45,8 +40,6 @@ pub(super) struct Waiting {
     room: usize,
     /// When the first of it is to be served; in the past, where somebody waits for it.
     due: Option<Instant>,
-    /// The last group was large, and all of one tenant.
-    busy: bool,
 }
 
 impl Waiting {
@@ -65,10 +58,6 @@ impl Waiting {
     /// Blocks until the first of it is due, or there is enough for a group.
     pub(super) fn linger(&mut self, timer: &Runtime, enough: usize) {
         let most = enough.min(self.room);
-        if self.busy && self.turns.len() < most {
-            std::thread::sleep(BUSY_WAITS);
-            self.drain();
-        }
         while let Some(due) = self.due
             && self.turns.len() < most
             && due > Instant::now()
@@ -85,7 +74,6 @@ impl Waiting {
     /// What shares the next commit.
     pub(super) fn group(&mut self, max: usize) -> Vec<Message> {
         let group = self.turns.group(max);
-        self.busy = group.len() >= BUSY && self.turns.is_of_one();
         // What is left has waited for a commit already.
         self.due = (!self.turns.is_empty()).then(Instant::now);
         group

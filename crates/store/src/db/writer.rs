@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use tokio::runtime::{self, Runtime};
 
 use super::job::{Job, Message, PutJob};
-use super::sqlite::{SqliteConn, is_memory, path_of};
+use super::sqlite::{Opened, SqliteConn, is_memory, path_of};
 use super::tx::{Conn, Tx};
 use super::waiting::{self, Waiting, next};
 use super::{DbOptions, Threads, When, spawn};
@@ -31,25 +31,31 @@ use crate::seal::Sealer;
 pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, StoreError> {
     let path = path_of(&options.url)?;
     let (writer, waiting) = waiting::channel(options);
-    let mut thread = Writer {
-        conn: SqliteConn::open(path, options)?,
-        sealer: sealer.clone(),
-        group_max: options.group_max.max(1),
-        timer: runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|error| StoreError::Unavailable(error.into()))?,
-    };
+    let opened = Opened::new(path, options)?;
+    let (keys, group_max) = (sealer.clone(), options.group_max.max(1));
+    let timer = runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| StoreError::Unavailable(error.into()))?;
     let mut readers = Vec::new();
     // A database in memory belongs to one connection, so the writer reads as well.
     if !is_memory(path) {
         for _ in 0..options.readers.max(1) {
-            let conn = SqliteConn::open(path, options)?;
-            conn.refuse_writes()?;
-            readers.push(conn);
+            let opened = Opened::new(path, options)?;
+            opened.refuse_writes()?;
+            readers.push(opened);
         }
     }
-    let mut handles = vec![spawn("db-writer".into(), move || thread.run(waiting))?];
+    let writing = move || {
+        let mut thread = Writer {
+            conn: SqliteConn::of(opened),
+            sealer: keys,
+            group_max,
+            timer,
+        };
+        thread.run(waiting);
+    };
+    let mut handles = vec![spawn("db-writer".into(), writing)?];
     if readers.is_empty() {
         return Ok(Threads {
             reader: writer.clone(),
@@ -59,10 +65,10 @@ pub(super) fn start(options: &DbOptions, sealer: &Sealer) -> Result<Threads, Sto
     }
     let (reader, waiting) = waiting::channel(options);
     let waiting = Arc::new(Mutex::new(waiting));
-    for (number, conn) in readers.into_iter().enumerate() {
+    for (number, opened) in readers.into_iter().enumerate() {
         let (waiting, sealer) = (Arc::clone(&waiting), sealer.clone());
         handles.push(spawn(format!("db-reader-{number}"), move || {
-            read(&conn, &sealer, &waiting);
+            read(&SqliteConn::of(opened), &sealer, &waiting);
         })?);
     }
     Ok(Threads {
@@ -454,7 +460,9 @@ mod tests {
         };
         let done = together(&db, work).await;
         let found = db.read(|tx| {
-            tx.query("SELECT n FROM numbers ORDER BY rowid", params![], |row| row.int(0))
+            tx.query("SELECT n FROM numbers ORDER BY rowid", params![], |row| {
+                row.int(0)
+            })
         });
         let found = found.await.unwrap();
         db.close().await;
@@ -464,10 +472,15 @@ mod tests {
     #[tokio::test]
     async fn a_closure_that_fails_halfway_harms_none_of_its_neighbours() {
         for halfway in [Does::AddsAndFails, Does::Panics] {
-            let (done, found) = numbers([Does::Adds, halfway, Does::Adds, Does::AddsAndFails]).await;
+            let (done, found) =
+                numbers([Does::Adds, halfway, Does::Adds, Does::AddsAndFails]).await;
             assert_eq!(found, [1, 3], "{halfway:?}");
             // Who came after it ran only once, with a savepoint where that was needed.
-            assert_eq!(done, [(true, 2), (false, 2), (true, 1), (false, 1)], "{halfway:?}");
+            assert_eq!(
+                done,
+                [(true, 2), (false, 2), (true, 1), (false, 1)],
+                "{halfway:?}"
+            );
         }
     }
 

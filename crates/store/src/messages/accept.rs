@@ -117,12 +117,11 @@ pub fn accept(
 }
 
 const INSERT: &str = "INSERT INTO messages (id, tenant_id, session_id, direction, from_me, chat, sender, wa_id, \
-     content, state, version, priority, attempts, at_ms, updated_ms, not_before_ms, expires_ms) \
-     SELECT CAST($3 AS TEXT), s.tenant_id, s.id, 'outbound', 1, CAST($4 AS TEXT), '', \
-     CAST($5 AS TEXT), CAST($6 AS TEXT), 'queued', 0, CAST($7 AS BIGINT), 0, \
-     CAST($8 AS BIGINT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT) \
-     FROM sessions s \
-     WHERE s.tenant_id = $1 AND s.id = $2 AND s.desired <> 'deleted'";
+     content, state, version, priority, attempts, at_ms, updated_ms, not_before_ms, expires_ms)";
+/// Its values but for tenant and session.
+const REST: &str = "'outbound', 1, CAST($4 AS TEXT), '', CAST($5 AS TEXT), CAST($6 AS TEXT), 'queued', 0, \
+     CAST($7 AS BIGINT), 0, CAST($8 AS BIGINT), CAST($8 AS BIGINT), CAST($9 AS BIGINT), CAST($10 AS BIGINT)";
+const THERE: &str = "tenant_id = $1 AND id = $2 AND desired <> 'deleted'";
 
 /// Writes the row, if the tenant has such a session; gives its place in the order of acceptance and the
 /// session's name. The history begins with the row itself.
@@ -150,18 +149,19 @@ fn insert(
     ];
     let not_found = StoreError::NotFound { what: "session" };
     if tx.dialect() == Dialect::Postgres {
+        // In one statement, since the session may be deleted meanwhile.
         let sql = format!(
-            "{INSERT} RETURNING seq, (SELECT name FROM sessions WHERE sessions.id = session_id)"
+            "{INSERT} SELECT CAST($3 AS TEXT), tenant_id, id, {REST} FROM sessions WHERE {THERE} \
+             RETURNING seq, (SELECT name FROM sessions WHERE sessions.id = session_id)"
         );
         let inserted = tx.query_opt(&sql, values, |row| Ok((row.int(0)?, row.parse(1)?)))?;
         return inserted.ok_or(not_found);
     }
-    // SQLite would keep what it returns in a table made for it, which costs more than asking twice.
-    if tx.execute(INSERT, values)? == 0 {
-        return Err(not_found);
-    }
-    let sql = "SELECT last_insert_rowid(), name FROM sessions WHERE id = $1";
-    tx.query_one(sql, params![&new.session], |row| {
-        Ok((row.int(0)?, row.parse(1)?))
-    })
+    // SQLite would keep what it returns in a table made for it, which costs more than asking before.
+    let sql = format!("SELECT name FROM sessions WHERE {THERE}");
+    let name = tx.query_opt(&sql, params![tenant, &new.session], |row| row.parse(0))?;
+    let name = name.ok_or(not_found)?;
+    let sql = format!("{INSERT} VALUES ($3, $1, $2, {REST})");
+    tx.execute(&sql, values)?;
+    Ok((tx.last_insert_id()?, name))
 }

@@ -12,8 +12,8 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 use wagate_domain::{Backoff, failpoint};
 use wagate_engine::Device;
-use wagate_store::{StoreError, Tx};
 use wagate_store::bus::BusMessage;
+use wagate_store::{StoreError, Tx};
 
 use super::{Actor, EVENTS_MAX, Outcome, Turn, fault, next_event};
 use crate::session::batch::{Batch, Done};
