@@ -1,8 +1,10 @@
 //! What a process has used, from `/proc`.
 
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// CPU time and memory of one process at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -46,4 +48,31 @@ pub(crate) fn usage(pid: Option<u32>) -> Result<Usage> {
         rss_peak_kib: line("VmHWM:"),
         threads: line("Threads:"),
     })
+}
+
+/// One of this process's own threads.
+#[derive(Debug)]
+pub(crate) struct Thread(PathBuf);
+
+impl Thread {
+    /// The thread of that name.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        for task in fs::read_dir("/proc/self/task")? {
+            let folder = task?.path();
+            if fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
+                return Ok(Self(folder));
+            }
+        }
+        bail!("there is no thread {name}");
+    }
+
+    /// The CPU time that it has taken; exact as soon as it waits for something.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let text = fs::read_to_string(self.0.join("schedstat"))?;
+        let nanos = text
+            .split_whitespace()
+            .next()
+            .context("an empty schedstat")?;
+        Ok(Duration::from_nanos(nanos.parse()?))
+    }
 }

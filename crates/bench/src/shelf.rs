@@ -13,6 +13,7 @@ use wagate_store::{Db, DbOptions, Lease, MasterKey, Sealer, StoreError, Tx, leas
 
 use crate::calibration;
 use crate::load::histogram;
+use crate::process::Thread;
 use crate::report;
 
 /// When the rows of a run begin.
@@ -24,6 +25,7 @@ const LEASE: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(crate) struct Shelf {
     pub(crate) db: Db,
     pub(crate) leases: Vec<Lease>,
+    writer: Thread,
     _folder: tempfile::TempDir,
 }
 
@@ -52,6 +54,7 @@ impl Shelf {
         Ok(Self {
             db,
             leases,
+            writer: Thread::named("db-writer")?,
             _folder: folder,
         })
     }
@@ -67,6 +70,17 @@ impl Shelf {
             Ok((result, started.elapsed()))
         });
         Ok(timed.await?)
+    }
+
+    /// Runs `work` in a transaction of its own; gives the CPU time that it takes the database's thread, with
+    /// its commit. Waiting for the disk is not in it.
+    pub(crate) async fn committed<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<Duration> {
+        let before = self.writer.cpu()?;
+        self.db.write(work).await?;
+        Ok(self.writer.cpu()?.saturating_sub(before))
     }
 
     /// The same for reading.

@@ -180,7 +180,7 @@ pub fn sender(
     name: &SessionName,
 ) -> Result<Sender, StoreError> {
     tx.query_opt(
-        "SELECT id, desired, link, jid IS NOT NULL FROM sessions \
+        "SELECT id, desired, link, CAST(CASE WHEN jid IS NULL THEN 0 ELSE 1 END AS BIGINT) FROM sessions \
          WHERE tenant_id = $1 AND name = $2 AND desired <> 'deleted'",
         params![tenant, name],
         |row| {

@@ -12,14 +12,17 @@ use super::text;
 use crate::report;
 use crate::shelf::{Cost, Curve, Shelf, at, chat};
 
-/// Messages that one transaction queues, and that as many claims of three take out again.
+/// Messages that are queued before as many claims of three take them out again.
 const BATCH: usize = 99;
+/// So many of them in one transaction, the others in one each.
+const TOGETHER: usize = 66;
 const CLAIM: usize = 3;
 /// Messages in one transaction while the queue is filled.
 const FILL: usize = 500;
 
 struct Costs {
     enqueue: Cost,
+    commit: Cost,
     claim: Cost,
     finish: Cost,
     fixed: Cost,
@@ -29,7 +32,8 @@ pub(crate) async fn run(depths: &[usize], chats: usize, rounds: usize) -> Result
     let shelf = Shelf::with_sessions(1).await?;
     let lease = shelf.leases.first().context("no session")?.clone();
     let (mut queued, mut next) = (0, 0);
-    let (mut enqueue, mut claim) = (Curve::default(), Curve::default());
+    let (mut enqueue, mut commit) = (Curve::default(), Curve::default());
+    let mut claim = Curve::default();
     for &depth in depths {
         eprintln!("filling the queue to {depth} …");
         // A batch comes on top of what waits.
@@ -40,16 +44,19 @@ pub(crate) async fn run(depths: &[usize], chats: usize, rounds: usize) -> Result
         }
         let costs = cycle(&shelf, &lease, &mut next, chats, rounds).await?;
         enqueue.add(&costs.enqueue, 0.5, &costs.fixed);
+        commit.add(&costs.commit, 0.5, &costs.fixed);
         claim.add(&costs.claim, 0.5, &costs.fixed);
         report::print_growth(
             "growth-queue",
             &json!({ "queued": depth, "chats": chats, "rounds": rounds }),
             &json!({
                 "enqueue_one": costs.enqueue.to_json(),
+                "enqueue_one_committed_cpu": costs.commit.to_json(),
                 "claim_three": costs.claim.to_json(),
                 "acknowledge_three": costs.finish.to_json(),
                 "fixed_loop": costs.fixed.to_json(),
                 "enqueue_ratio": enqueue.growth(),
+                "enqueue_committed_ratio": commit.growth(),
                 "claim_ratio": claim.growth(),
             }),
         )?;
@@ -66,13 +73,23 @@ async fn cycle(
     chats: usize,
     rounds: usize,
 ) -> Result<Costs> {
-    let (mut enqueue, mut claim, mut finish) = (Cost::new()?, Cost::new()?, Cost::new()?);
-    let mut fixed = Cost::new()?;
+    let (mut enqueue, mut commit) = (Cost::new()?, Cost::new()?);
+    let (mut claim, mut finish, mut fixed) = (Cost::new()?, Cost::new()?, Cost::new()?);
     for _ in 0..rounds {
-        for took in enqueue_some(shelf, lease, *next, BATCH, chats).await? {
+        for took in enqueue_some(shelf, lease, *next, TOGETHER, chats).await? {
             enqueue.add(took, 1);
         }
-        *next += BATCH;
+        *next += TOGETHER;
+        let mut alone = Duration::ZERO;
+        for _ in TOGETHER..BATCH {
+            let (lease, n) = (lease.clone(), *next);
+            alone += shelf
+                .committed(move |tx| accept(tx, &lease, n, chats))
+                .await?;
+            *next += 1;
+        }
+        // A thread's clock may be read a little early or late.
+        commit.add(alone, BATCH - TOGETHER);
         for _ in 0..BATCH / CLAIM {
             let (of, now, max) = (lease.clone(), at(*next), u32::try_from(CLAIM)?);
             let (claimed, took) = shelf
@@ -89,6 +106,7 @@ async fn cycle(
     }
     Ok(Costs {
         enqueue,
+        commit,
         claim,
         finish,
         fixed,
@@ -103,27 +121,31 @@ async fn enqueue_some(
     count: usize,
     chats: usize,
 ) -> Result<Vec<Duration>> {
-    let (tenant, session) = (lease.tenant.clone(), lease.session.clone());
+    let lease = lease.clone();
     let queued = shelf.db.write(move |tx| {
         let numbers = first..first + count;
         numbers
             .map(|n| {
-                let new = NewOutbound {
-                    session: session.clone(),
-                    chat: chat(n % chats),
-                    content: Content::Text { text: text(n) },
-                    priority: Priority::Normal,
-                    not_before: None,
-                    expires_at: None,
-                    idempotency: None,
-                };
                 let started = Instant::now();
-                messages::accept(tx, &tenant, new, at(n))?;
+                accept(tx, &lease, n, chats)?;
                 Ok(started.elapsed())
             })
             .collect()
     });
     Ok(queued.await?)
+}
+
+fn accept(tx: &mut Tx<'_>, lease: &Lease, n: usize, chats: usize) -> Result<(), StoreError> {
+    let new = NewOutbound {
+        session: lease.session.clone(),
+        chat: chat(n % chats),
+        content: Content::Text { text: text(n) },
+        priority: Priority::Normal,
+        not_before: None,
+        expires_at: None,
+        idempotency: None,
+    };
+    messages::accept(tx, &lease.tenant, new, at(n)).map(drop)
 }
 
 fn acknowledge(

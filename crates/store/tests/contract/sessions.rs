@@ -11,7 +11,7 @@ use wagate_store::device_state::{self, Put, StateKind};
 use wagate_store::idempotency::IdempotencyKey;
 use wagate_store::messages::{self, NewInbound};
 use wagate_store::outbox::{self, EventFilter};
-use wagate_store::sessions::{self, Identity, NewSession, Observation, Patch, Session};
+use wagate_store::sessions::{self, Identity, NewSession, Observation, Patch, Sender, Session};
 use wagate_store::{Lease, PageRequest, StoreError};
 
 use crate::support::{Fixture, NOW, after, chat, outbound};
@@ -55,6 +55,21 @@ async fn observe(f: &Fixture, lease: &Lease, seen: Observation) -> Session {
         .await
 }
 
+/// As it is read for sending, which must be no other than it is.
+async fn sender(f: &Fixture, session: &Session) -> Result<Sender, StoreError> {
+    let (tenant, name) = (session.tenant.clone(), session.name.clone());
+    let read = f.db.read(move |tx| {
+        let all = sessions::get(tx, &tenant, &name);
+        Ok((sessions::sender(tx, &tenant, &name), all))
+    });
+    let (sender, all) = read.await?;
+    assert_eq!(
+        sender.as_ref().ok(),
+        all.as_ref().ok().map(Sender::from).as_ref()
+    );
+    sender
+}
+
 async fn names(f: &Fixture, session: &Session) -> Vec<&'static str> {
     let tenant = session.tenant.clone();
     let all = EventFilter::default();
@@ -66,6 +81,7 @@ async fn names(f: &Fixture, session: &Session) -> Vec<&'static str> {
 
 async fn names_are_unique_in_a_tenant_and_free_after_deletion(f: Fixture) {
     let first = f.session(&f.tenant("acme").await, "main").await;
+    assert!(!sender(&f, &first).await.unwrap().has_identity);
     assert!(matches!(
         create(&f, &first, "main").await,
         Err(StoreError::Conflict { .. })
@@ -75,6 +91,8 @@ async fn names_are_unique_in_a_tenant_and_free_after_deletion(f: Fixture) {
     ask(&f, &first, Desired::Deleted, None).await.unwrap();
     let (tenant, name) = (first.tenant.clone(), first.name.clone());
     let gone = f.db.read(move |tx| sessions::get(tx, &tenant, &name)).await;
+    assert!(matches!(gone, Err(StoreError::NotFound { .. })));
+    let gone = sender(&f, &first).await;
     assert!(matches!(gone, Err(StoreError::NotFound { .. })));
     assert!(matches!(
         ask(&f, &first, Desired::Running, None).await,
@@ -143,6 +161,7 @@ async fn a_session_reads_back_with_all_its_fields(f: Fixture) {
     let (owner, name) = (tenant.clone(), made.name.clone());
     let read = f.read(move |tx| sessions::get(tx, &owner, &name)).await;
     assert_eq!(read, observed);
+    assert!(sender(&f, &made).await.unwrap().has_identity);
     assert_eq!(
         (read.label.as_deref(), read.user_id.as_deref()),
         (made.label.as_deref(), Some("user123"))
