@@ -186,7 +186,7 @@ impl Db {
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
-        self.run(None, When::Now, closure).await
+        self.run(None, closure).await
     }
 
     /// As [`Db::write`], in the tenant's turn: tenants take turns, and what one of them asks for is done
@@ -196,26 +196,12 @@ impl Db {
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
-        self.write_when(tenant, When::Now, closure).await
+        self.run(Some(tenant.clone()), closure).await
     }
 
-    /// As [`Db::write_for`], not necessarily at once.
-    pub async fn write_when<R, F>(
-        &self,
-        tenant: &TenantId,
-        when: When,
-        closure: F,
-    ) -> Result<R, StoreError>
-    where
-        R: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
-    {
-        self.run(Some(tenant.clone()), when, closure).await
-    }
-
-    /// As [`Db::write_when`] for a closure that may run more than once: what it changed the first time is
-    /// undone before, and only the last result is answered. For what is done often: on SQLite it needs no
-    /// savepoint then, as long as all that shares the commit is of this kind.
+    /// As [`Db::write_for`], not necessarily at once, for a closure that may run more than once: what it
+    /// changed the first time is undone before, and only the last result is answered. For what is done
+    /// often: on SQLite it needs no savepoint then, as long as all that shares the commit is of this kind.
     pub async fn write_repeatable<R, F>(
         &self,
         tenant: &TenantId,
@@ -232,20 +218,15 @@ impl Db {
         self.submit(&self.0.writer, message, answer).await
     }
 
-    async fn run<R, F>(
-        &self,
-        tenant: Option<TenantId>,
-        when: When,
-        closure: F,
-    ) -> Result<R, StoreError>
+    async fn run<R, F>(&self, tenant: Option<TenantId>, closure: F) -> Result<R, StoreError>
     where
         R: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(TypedJob::new(once(closure), reply, Kind::Writes));
-        self.submit(&self.0.writer, Message::Run(job, tenant, when), answer)
-            .await
+        let message = Message::Run(job, tenant, When::Now);
+        self.submit(&self.0.writer, message, answer).await
     }
 
     /// Writes device state as [`device_state::put_many`] does, and more cheaply: values are sealed by the

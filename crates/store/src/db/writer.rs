@@ -371,7 +371,7 @@ mod tests {
             (When::Unsynced, UNSYNCED),
             (When::Soon, SYNCED),
         ] {
-            let found = db.write_when(&tenant, when, level).await.unwrap();
+            let found = db.write_repeatable(&tenant, when, level).await.unwrap();
             assert_eq!(found, expected, "{when:?}");
         }
         db.close().await;
@@ -401,7 +401,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (db, tenant) = (opened(&folder).await, TenantId::generate());
         let both = async {
-            let undoable = db.write_when(&tenant, When::Unsynced, level);
+            let undoable = db.write_repeatable(&tenant, When::Unsynced, level);
             let firm = db.write_for(&tenant, level);
             let (undoable, firm) = tokio::join!(undoable, firm);
             (undoable.unwrap(), firm.unwrap())
